@@ -1,0 +1,29 @@
+"""What all tests share: bounded property tests, and where the real photographs lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Without a deadline per example: a busy machine must not fail a test. `thorough` is for a person with time.
+settings.register_profile(
+    "default",
+    max_examples=60,
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2_000, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of real photographs beside the checkout; skips where it is absent."""
+    folder = ROOT.parent / "shared" / "photos"
+    if not folder.is_dir():
+        pytest.skip("the photographs in ../shared/photos are not there")
+    return folder
