@@ -43,7 +43,9 @@ _REFUSED: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x8aMNG", "MNG animations are not accepted."),
 )
 
-_SVG_PROLOGUE: Final = re.compile(rb"\s+|<\?[^>]*?\?>|<!--.*?-->|<![Dd][Oo][Cc][Tt][Yy][Pp][Ee]\b[^\[>]*", re.DOTALL)
+_SVG_PROLOGUE: Final = re.compile(
+    rb"(?:\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\b[^\[>]*(?:\[[^\]]*\]\s*)?>)", re.DOTALL | re.IGNORECASE
+)
 _SVG_ROOT: Final = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?svg[\s>/]")
 
 
@@ -98,17 +100,8 @@ def _by_text(data: memoryview) -> StoredFormat | None:
     text = text.removeprefix(b"\xef\xbb\xbf")
     at = 0
     while found := _SVG_PROLOGUE.match(text, at):
-        at = _after_doctype(text, found.end()) if found.group().startswith(b"<!") else found.end()
+        at = found.end()
     return "svg" if _SVG_ROOT.match(text, at) else None
-
-
-def _after_doctype(text: bytes, at: int) -> int:
-    """Step over an internal subset `[...]` and the closing bracket; behind a comment there is neither."""
-    if text[at : at + 1] == b"[":
-        closing = text.find(b"]", at)
-        at = len(text) if closing < 0 else closing + 1
-        at += len(text[at:]) - len(text[at:].lstrip())
-    return at + 1 if text[at : at + 1] == b">" else at
 
 
 def _refusal(head: bytes) -> str | None:
