@@ -17,7 +17,20 @@ lock() {
 }
 
 lock build "$@"
+rm -f engine-simd.txt # uv cannot read build settings
 lock engine-simd "$@"
+# How pillow-simd is to be built. Left to itself the build passes without a word over a library that is not there:
+# "enable" makes it fail instead. libimagequant is GPL and must not get in; AVIF comes from the plugin, newer than what
+# distributions have; the rest is for formats that imgpro refuses, and code that is not there has no bugs.
+{
+    sed -n 1p engine-simd.txt
+    for setting in zlib=enable jpeg=enable webp=enable lcms=enable \
+        imagequant=disable avif=disable raqm=disable freetype=disable xcb=disable tiff=disable jpeg2000=disable; do
+        printf '    --config-settings=%s \\\n' "$setting"
+    done
+    sed 1d engine-simd.txt
+} >engine-simd.new
+mv engine-simd.new engine-simd.txt
 lock engine-pillow "$@"
 # The plugins ask for Pillow; which one is installed is decided by `run`, so none is named here.
 lock runtime --no-emit-package pillow "$@"
