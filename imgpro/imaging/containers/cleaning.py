@@ -39,9 +39,13 @@ class Cleaning:
         """Let the bytes from `start` to `end` stay as they are."""
         self._pieces.append((start, end))
 
-    def put(self, piece: bytes) -> None:
-        """Add bytes that the file does not hold in this form."""
-        self._pieces.append(piece)
+    def place(self) -> int:
+        """Return the place behind all that is there by now, for `put`."""
+        return len(self._pieces)
+
+    def put(self, piece: bytes, place: int | None = None) -> None:
+        """Add bytes that the file does not hold in this form, at the end or at a `place` taken earlier."""
+        self._pieces.insert(len(self._pieces) if place is None else place, piece)
 
     def withdraw(self, span: tuple[int, int]) -> None:
         """Take back a span that was kept, once more of the file showed that it is worth nothing."""
