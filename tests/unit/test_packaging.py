@@ -91,7 +91,7 @@ def not_installed(name: str, versions: set[str]) -> bool:
         return metadata.version(name) not in versions
     except metadata.PackageNotFoundError:
         # typing-extensions and the like: pinned for other Pythons only.
-        return not re.search(rf"^{name}==\S+ ; ", (REQUIREMENTS / "runtime.txt").read_text(), re.M)
+        return not re.search(rf"^{name}==\S+ ; ", (REQUIREMENTS / "runtime.txt").read_text(), re.MULTILINE)
 
 
 def test_every_pin_has_hashes_and_none_drags_in_an_engine() -> None:
