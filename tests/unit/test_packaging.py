@@ -26,7 +26,7 @@ def pins(stem: str) -> dict[str, set[str]]:
     """Names and versions of one requirements file; a name may have two versions behind markers."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(
-        r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", (REQUIREMENTS / f"{stem}.txt").read_text(), re.M
+        r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", (REQUIREMENTS / f"{stem}.txt").read_text(), re.MULTILINE
     ):
         found.setdefault(normal(name), set()).add(version)
     return found
