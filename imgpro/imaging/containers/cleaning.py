@@ -35,17 +35,21 @@ class Cleaning:
         self._pieces: list[tuple[int, int] | bytes] = []
         self._removed: set[str] = set()
 
-    def keep(self, start: int, end: int) -> None:
-        """Let the bytes from `start` to `end` stay as they are."""
-        self._pieces.append((start, end))
-
-    def place(self) -> int:
-        """Return the place behind all that is there by now, for `put`."""
-        return len(self._pieces)
+    def keep(self, start: int, end: int, place: int | None = None) -> None:
+        """Let the bytes from `start` to `end` stay as they are, at the end or at a `place` taken earlier."""
+        self._pieces.insert(len(self._pieces) if place is None else place, (start, end))
 
     def put(self, piece: bytes, place: int | None = None) -> None:
         """Add bytes that the file does not hold in this form, at the end or at a `place` taken earlier."""
         self._pieces.insert(len(self._pieces) if place is None else place, piece)
+
+    def place(self) -> int:
+        """Return the place behind all that is there by now."""
+        return len(self._pieces)
+
+    def length(self) -> int:
+        """Bytes of the cleaned file by now."""
+        return sum(piece[1] - piece[0] if isinstance(piece, tuple) else len(piece) for piece in self._pieces)
 
     def withdraw(self, span: tuple[int, int]) -> None:
         """Take back a span that was kept, once more of the file showed that it is worth nothing."""
