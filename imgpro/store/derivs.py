@@ -1,0 +1,400 @@
+"""Derivative files: a cache on disk, bounded by bytes, that may lose anything at any time.
+
+One file per picture and recipe, `cache/ab/<digest>/<recipe key>`, that appears only complete. The index lives on
+the event loop's thread; files are written and removed in two threads of the cache. Must not know how a
+derivative is made, nor who asks for it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from imgpro import recipes
+from imgpro.ids import DIGEST
+from imgpro.store import durable
+from imgpro.store.staging import Scratch, TempFile
+
+T = TypeVar("T")
+
+_KEYS: Final = frozenset(recipe.key for recipe in recipes.ALL.values())
+_MAX_QUEUED: Final = 256
+_MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
+_EVICT_TO: Final = 0.95  # evicting a little more than needed makes one round serve many puts
+_MAX_TOUCHED: Final = 4_096
+
+log = logging.getLogger(__name__)
+
+
+class DerivativeStats(msgspec.Struct, frozen=True):
+    """What the cache holds and what happened to it since the start."""
+
+    files: int
+    bytes: int
+    queued: int
+    stored: int
+    refused: int  # queue full, cache off or disk low
+    failed: int  # the disk refused
+    evicted: int
+    scanned: bool
+
+
+class _Put:
+    """One derivative on its way to the disk. The mark is set by the loop and read by the writing thread."""
+
+    def __init__(self, name: "_Name", source: bytes | TempFile, size: int) -> None:
+        self.name = name
+        self.source = source
+        self.size = size
+        self._dropped = False
+
+    def drop(self) -> None:
+        """The picture is gone: whatever has been done so far is to be undone."""
+        self._dropped = True
+
+    def dropped(self) -> bool:
+        """Tell whether the picture has gone meanwhile."""
+        return self._dropped
+
+
+class _Name(msgspec.Struct, frozen=True):
+    """A picture and a recipe key. `packed` is a third of the memory of the two strings in a tuple."""
+
+    digest: str
+    key: str
+
+    @property
+    def packed(self) -> bytes:
+        return bytes.fromhex(self.digest) + self.key.encode("ascii")
+
+
+def _unpack(packed: bytes) -> _Name:
+    return _Name(packed[:32].hex(), packed[32:].decode("ascii"))
+
+
+class DerivativeCache:
+    """LRU of derivative files in `directory`, at most `max_bytes` of them; 0 turns it off.
+
+    `tmp` is a directory on the same file system for files that are not complete yet. `has_room` is asked in a
+    thread before each write: when the disk is low, nothing more is cached.
+    """
+
+    def __init__(self, directory: Path, tmp: Path, max_bytes: int, has_room: Callable[[], bool] = lambda: True) -> None:
+        self._directory = directory
+        self._tmp = tmp
+        self._max_bytes = max_bytes
+        self._has_room = has_room
+        # Insertion order is the order of use, oldest first.
+        self._sizes: dict[bytes, int] = {}
+        self._bytes = 0
+        self._touched: dict[bytes, float] = {}
+        self._pending: dict[str, list[_Put]] = {}
+        self._pending_count = 0
+        self._pending_bytes = 0
+        self._dropping: dict[str, int] = {}
+        self._dropped_in_scan: set[str] | None = None
+        self._scan: asyncio.Task[None] | None = None
+        self._scanned = False
+        self._stored = self._refused = self._failed = self._evicted = 0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="derivs-put")
+        self._remover = ThreadPoolExecutor(1, thread_name_prefix="derivs-drop")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin to build the index from the disk; until it is there, `get` asks the disk."""
+        self._dropped_in_scan = set()
+        self._scan = asyncio.create_task(self._build_index())
+
+    async def settled(self) -> None:
+        """Wait for the first scan and for everything that is queued at the moment."""
+        waiting = [*self._tasks]
+        if self._scan is not None:
+            waiting.append(self._scan)
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def close(self) -> None:
+        """Finish what is queued, note what was used last, and end the threads."""
+        if self._scan is not None:
+            await asyncio.wait([self._scan])
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+        await self.note_uses()
+        await asyncio.to_thread(self._writer.shutdown)
+        await asyncio.to_thread(self._remover.shutdown)
+
+    def stats(self) -> DerivativeStats:
+        """Return the counters."""
+        return DerivativeStats(
+            files=len(self._sizes),
+            bytes=self._bytes,
+            queued=self._pending_count,
+            stored=self._stored,
+            refused=self._refused,
+            failed=self._failed,
+            evicted=self._evicted,
+            scanned=self._scanned,
+        )
+
+    def get(self, digest: str, key: str) -> tuple[int, int] | None:
+        """Return an open descriptor (the caller's to close) and the size in bytes, or None.
+
+        Cheap enough for the event loop: a look into the index and one open. A miss costs no system call.
+        """
+        name = _checked(digest, key)
+        packed = name.packed
+        size = self._sizes.get(packed)
+        if (size is None and self._scanned) or digest in self._dropping:
+            return None
+        try:
+            fd = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._forget(packed)
+            return None
+        except OSError:
+            return None
+        if size is None:
+            return fd, os.fstat(fd).st_size
+        self._touch(packed, size)
+        return fd, size
+
+    def put(self, digest: str, key: str, source: bytes | Scratch) -> None:
+        """Store a derivative in the background; whatever goes wrong is counted and nothing is raised.
+
+        A scratch file is moved, not copied: it must hold exactly the derivative, and nobody may write to it any
+        more.
+        """
+        name = _checked(digest, key)
+        size = len(source) if isinstance(source, bytes) else os.fstat(source.fd).st_size
+        full = self._pending_count >= _MAX_QUEUED or self._pending_bytes + size > _MAX_QUEUED_BYTES
+        if full or size == 0 or size > self._max_bytes or digest in self._dropping:
+            self._refused += 1
+            return
+        if isinstance(source, Scratch):
+            source.temp.adopted = True
+        put = _Put(name, source if isinstance(source, bytes) else source.temp, size)
+        self._pending.setdefault(digest, []).append(put)
+        self._pending_count += 1
+        self._pending_bytes += size
+        self._background(self._store(put))
+
+    async def drop(self, digest: str) -> None:
+        """Forget every derivative of a picture at once, and unlink them; also one that is being written."""
+        for put in self._pending.get(digest, ()):
+            put.drop()
+        for key in _KEYS:
+            self._forget(_checked(digest, key).packed)
+        if self._dropped_in_scan is not None:
+            self._dropped_in_scan.add(digest)
+        self._dropping[digest] = self._dropping.get(digest, 0) + 1
+        await asyncio.shield(self._background(self._unlink_all(digest)))
+
+    async def note_uses(self) -> None:
+        """Write the times of last use to the files, so that a restart keeps the rough order."""
+        touched, self._touched = self._touched, {}
+        if touched:
+            await self._run(self._remover, partial(self._write_uses, touched))
+
+    def _path(self, name: _Name) -> str:
+        return f"{self._directory}/{name.digest[:2]}/{name.digest}/{name.key}"
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(pool, work))
+
+    def _background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # The index
+
+    def _touch(self, packed: bytes, size: int) -> None:
+        del self._sizes[packed]
+        self._sizes[packed] = size
+        self._touched[packed] = time.time()
+        if len(self._touched) >= _MAX_TOUCHED:
+            self._background(self.note_uses())
+
+    def _remember(self, packed: bytes, size: int) -> None:
+        self._forget(packed)
+        self._sizes[packed] = size
+        self._bytes += size
+
+    def _forget(self, packed: bytes) -> None:
+        self._bytes -= self._sizes.pop(packed, 0)
+        self._touched.pop(packed, None)
+
+    def _oldest_over_limit(self) -> list[bytes]:
+        """Forget the oldest entries until there is room again, and return them."""
+        gone: list[bytes] = []
+        if self._bytes > self._max_bytes:
+            excess = self._bytes - int(self._max_bytes * _EVICT_TO)
+            for packed, size in self._sizes.items():
+                if excess <= 0:
+                    break
+                excess -= size
+                gone.append(packed)
+            for packed in gone:
+                self._forget(packed)
+            self._evicted += len(gone)
+        return gone
+
+    async def _build_index(self) -> None:
+        # Not in the remover's thread: a deletion must not wait for a walk over the whole cache.
+        found, total = await asyncio.to_thread(self._read_disk)
+        for digest in self._dropped_in_scan or ():
+            for key in _KEYS:
+                total -= found.pop(_Name(digest, key).packed, 0)
+        self._dropped_in_scan = None
+        for packed, size in self._sizes.items():
+            total += size - found.pop(packed, 0)
+            found[packed] = size
+        self._sizes, self._bytes, self._scanned = found, total, True
+        await self._evict()
+
+    async def _evict(self) -> None:
+        if gone := self._oldest_over_limit():
+            await self._run(self._remover, partial(self._unlink, gone))
+
+    # In the threads
+
+    async def _store(self, put: _Put) -> None:
+        digest = put.name.digest
+        try:
+            stored = await self._run(self._writer, partial(self._write, put))
+        except OSError as error:
+            self._failed += 1
+            log.warning("a derivative could not be cached: %s", error)
+            stored = False
+        finally:
+            self._pending_count -= 1
+            self._pending_bytes -= put.size
+            waiting = self._pending[digest]
+            waiting.remove(put)
+            if not waiting:
+                del self._pending[digest]
+        if stored and not put.dropped():
+            self._stored += 1
+            self._remember(put.name.packed, put.size)
+            await self._evict()
+
+    def _write(self, put: _Put) -> bool:
+        """Place one derivative; False if it is not wanted (any more). Raises OSError and leaves nothing then."""
+        staged, target = self._staged_path(put), self._path(put.name)
+        try:
+            if put.dropped() or not self._has_room():
+                return False
+            self._stage(put, staged)
+            durable.point("derivative.staged")
+            if put.dropped():
+                return False
+            _place(staged, target)
+            durable.point("derivative.renamed")
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(staged)
+        # `drop` sets the mark before it unlinks: either it finds this file, or this sees the mark.
+        if put.dropped():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(target)
+        return not put.dropped()
+
+    def _staged_path(self, put: _Put) -> Path:
+        return put.source.path if isinstance(put.source, TempFile) else TempFile(self._tmp).path
+
+    def _stage(self, put: _Put, staged: Path) -> None:
+        new = os.O_CREAT | os.O_EXCL if isinstance(put.source, bytes) else 0
+        fd = os.open(staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | new, 0o600)
+        try:
+            if isinstance(put.source, bytes):
+                durable.write_all(fd, put.source)
+            os.fchmod(fd, 0o440)
+            durable.fsync_fd(fd)
+        finally:
+            os.close(fd)
+
+    async def _unlink_all(self, digest: str) -> None:
+        try:
+            await self._run(self._remover, partial(self._unlink, [_Name(digest, key).packed for key in _KEYS]))
+        finally:
+            self._dropping[digest] -= 1
+            if not self._dropping[digest]:
+                del self._dropping[digest]
+
+    def _unlink(self, names: Iterable[bytes]) -> None:
+        parents: set[str] = set()
+        for packed in names:
+            path = self._path(_unpack(packed))
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            parents.add(os.path.dirname(path))
+        for parent in parents:
+            with contextlib.suppress(OSError):
+                os.rmdir(parent)
+
+    def _write_uses(self, touched: dict[bytes, float]) -> None:
+        for packed, at in touched.items():
+            with contextlib.suppress(OSError):
+                os.utime(self._path(_unpack(packed)), (at, at))
+
+    def _read_disk(self) -> tuple[dict[bytes, int], int]:
+        """Return what is there, oldest use first, and its bytes; remove what no recipe of today asks for."""
+        found: list[tuple[float, bytes, int]] = []
+        for first in _subdirectories(self._directory):
+            for picture in _subdirectories(first.path):
+                if DIGEST.fullmatch(picture.name) and picture.name.startswith(first.name):
+                    found.extend(_read_picture(picture))
+        found.sort()
+        return {packed: size for _, packed, size in found}, sum(size for _, _, size in found)
+
+
+def _checked(digest: str, key: str) -> _Name:
+    if key not in _KEYS or DIGEST.fullmatch(digest) is None:
+        raise ValueError(f"not a derivative's name: {digest!r} {key!r}")
+    return _Name(digest, key)
+
+
+def _place(staged: Path, target: str) -> None:
+    for attempt in (1, 2):
+        os.makedirs(os.path.dirname(target), durable.DIRECTORY_MODE, exist_ok=True)
+        try:
+            os.rename(staged, target)
+        except FileNotFoundError:
+            # An eviction in the other thread may have removed the directory just now, being empty.
+            if attempt == 2:
+                raise
+        else:
+            return
+
+
+def _subdirectories(path: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _read_picture(picture: os.DirEntry[str]) -> list[tuple[float, bytes, int]]:
+    """List one picture's derivatives; what an older pipeline or nobody of ours made is removed."""
+    found: list[tuple[float, bytes, int]] = []
+    with contextlib.suppress(OSError), os.scandir(picture.path) as entries:
+        for entry in entries:
+            if entry.name in _KEYS:
+                facts = entry.stat(follow_symlinks=False)
+                found.append((facts.st_mtime, _Name(picture.name, entry.name).packed, facts.st_size))
+            elif entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+    if not found:
+        with contextlib.suppress(OSError):
+            os.rmdir(picture.path)
+    return found
