@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from imgpro.errors import ImageBroken, ImageTooLarge, UnsupportedFormat
 from imgpro.imaging.containers import exif
 from imgpro.imaging.containers.cleaning import Cleaning
-from imgpro.imaging.containers.costs import MAX_ICC_BYTES, check_canvas, usable_icc
+from imgpro.imaging.containers.costs import check_canvas, usable_icc
 from imgpro.imaging.examined import Examined
 from imgpro.model import Limits, Probe
 
@@ -268,10 +268,9 @@ class _Walk:
         """Tell whether the ICC segments make a whole profile; if they do not, they all go."""
         segments = sorted((self._data[at + 16], self._data[at + 17], at, end) for at, end in self._icc)
         count = len(segments)
-        whole = count > 0 and all(s[:2] == (i, count) for i, s in enumerate(segments, 1))
-        if whole and sum(end - at for _, _, at, end in segments) <= MAX_ICC_BYTES:
-            if usable_icc(b"".join(self._data[at + 18 : end] for _, _, at, end in segments)):
-                return True
+        whole = count > 0 and all(segment[:2] == (i, count) for i, segment in enumerate(segments, 1))
+        if whole and usable_icc(b"".join(self._data[at + 18 : end] for _, _, at, end in segments)):
+            return True
         for span in self._icc:
             self._cleaning.withdraw(span)
             self._cleaning.drop("application_data")

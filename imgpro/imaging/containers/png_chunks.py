@@ -41,6 +41,7 @@ class Chunk(NamedTuple):
 
     @property
     def critical(self) -> bool:
+        """Whether a decoder that does not know the chunk has to give up."""
         return not self.type[0] & 0x20
 
     def check(self, data: memoryview) -> None:
@@ -76,6 +77,7 @@ class Header(NamedTuple):
 
     @property
     def has_palette(self) -> bool:
+        """Whether pixels are indices into PLTE."""
         return self.colour_type == 3
 
     def inflated_bytes(self, width: int, height: int) -> int:
