@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -89,7 +89,7 @@ class Spool:
         """The descriptor, open for reading once `finish` has returned; -1 before the first byte is on disk."""
         return self._temp.fd
 
-    async def __aenter__(self) -> "Spool":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -101,7 +101,7 @@ class Spool:
         """Take the next bytes. Raises FileTooLarge once the limit is passed, StorageFull, StorageFault."""
         self.size += len(chunk)
         if self.size > self._limit_bytes:
-            raise FileTooLarge()
+            raise FileTooLarge
         self._batch.append(chunk)
         self._batch_bytes += len(chunk)
         if self._batch_bytes >= _BATCH_BYTES:
@@ -180,9 +180,9 @@ class BlobStore:
         """Raise StorageFull if `wanted_bytes` would leave less than the reserve. Blocking (one system call)."""
         free = self.data.free_space()
         if free.bytes - wanted_bytes < self._reserve_bytes():
-            raise StorageFull()
+            raise StorageFull
         if free.inodes is not None and free.inodes < _MIN_FREE_INODES:
-            raise StorageFull()
+            raise StorageFull
 
     def spool(self, limit_bytes: int) -> Spool:
         """Return a spool for one upload of at most `limit_bytes`: `async with store.spool(n) as spool`."""
@@ -213,7 +213,7 @@ class BlobStore:
     def path(self, digest: str) -> Path:
         """Return where the blob lies or would lie; raises NotFound for what is no digest."""
         if DIGEST.fullmatch(digest) is None:
-            raise NotFound()
+            raise NotFound
         return self._root / digest[:2] / digest[2:4] / digest
 
     def open(self, digest: str) -> int:
@@ -221,7 +221,7 @@ class BlobStore:
         try:
             return os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise NotFound() from None
+            raise NotFound from None
         except OSError as error:
             raise durable.fault(error, "opening a picture") from error
 

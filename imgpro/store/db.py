@@ -140,7 +140,7 @@ class Database:
         too many wait, StorageFull and StorageFault when the commit fails.
         """
         if self._closing or self._queue.qsize() >= _MAX_QUEUED:
-            raise Busy()
+            raise Busy
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Write(function, future))
         return await asyncio.shield(future)
@@ -152,7 +152,7 @@ class Database:
         Each statement sees its own moment. Only complete fetches: an open cursor would hold up checkpoints.
         """
         if self._closing:
-            raise Busy()
+            raise Busy
         connection = await self._idle.get()
         try:
             yield connection
@@ -210,7 +210,7 @@ class Database:
     def _serve(self) -> None:
         try:
             connection = self._connect()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the caller of `open`
             self._tell(partial(self._opened.set_exception, translated(error)))
             self._tell(lambda: self._closed.set_result(None))
             return
@@ -297,7 +297,7 @@ class Database:
             self._commits += 1
             self._writes += len(batch)
             self._last_commit_s = time.monotonic()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to every caller of the batch
             failure = translated(error)
             log.error("a transaction of %d writes failed: %s", len(batch), error)
             _roll_back(connection)

@@ -25,8 +25,8 @@ DATABASE_NAME: Final = "imgpro.db"
 _DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups")
 _FORMAT: Final = "FORMAT"
 _LOCK: Final = "imgpro.lock"
-_SECRET: Final = "secret.key"
-_SECRET_BYTES: Final = 32
+_KEY_FILE: Final = "secret.key"
+_KEY_BYTES: Final = 32
 # What may lie in a directory that is still new: the file system's own, and what a killed first start leaves.
 _NEW: Final = frozenset({"lost+found", _LOCK, f"{_FORMAT}.new"})
 # The first line is fixed by the convention that backup tools look for; the rest is for people.
@@ -108,9 +108,9 @@ class DataDir:
             durable.self_test(self.tmp, target)
 
     def _load_secret(self) -> None:
-        path = self.root / _SECRET
+        path = self.root / _KEY_FILE
         if not path.exists():
-            durable.write_file(path, secrets.token_hex(_SECRET_BYTES).encode("ascii") + b"\n", 0o600)
+            durable.write_file(path, secrets.token_hex(_KEY_BYTES).encode("ascii") + b"\n", 0o600)
             self.secret_was_made = True
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
@@ -118,9 +118,9 @@ class DataDir:
             self.secret = bytes.fromhex(path.read_text("ascii").strip())
         except ValueError:
             self.secret = b""
-        if len(self.secret) != _SECRET_BYTES:
+        if len(self.secret) != _KEY_BYTES:
             raise DataUnusable(
-                f"{path} is damaged: it should hold {_SECRET_BYTES * 2} hexadecimal digits.",
+                f"{path} is damaged: it should hold {_KEY_BYTES * 2} hexadecimal digits.",
                 Action("fix", label="Restore it from a backup, or remove it (links signed with it stop working)"),
             )
 
@@ -156,7 +156,7 @@ def _recognise(root: Path, database: Path) -> None:
             f"{root} is empty, but {database} says that there should be pictures.",
             Action("fix", label="Mount the disk that holds the pictures, then start again"),
         )
-    if DATABASE_NAME in names or _SECRET in names:
+    if DATABASE_NAME in names or _KEY_FILE in names:
         raise DataUnusable(
             f"{root} holds data of imgpro but its {_FORMAT} file is missing, so its layout is not known.",
             Action("fix", label=f"Restore {_FORMAT} from a backup of this directory"),

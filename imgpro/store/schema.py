@@ -35,10 +35,9 @@ class Migration(msgspec.Struct, frozen=True):
 
 def packaged_migrations() -> tuple[Migration, ...]:
     """Return the migrations that come with this program, in order, numbered 1, 2, 3, ..."""
-    found: list[Migration] = []
-    for entry in (resources.files("imgpro.store") / "migrations").iterdir():
-        if match := _FILE_NAME.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8")))
+    files = (resources.files("imgpro.store") / "migrations").iterdir()
+    named = [(match, file) for file in files if (match := _FILE_NAME.fullmatch(file.name))]
+    found = [Migration(int(match[1]), match[2], file.read_text("utf-8")) for match, file in named]
     found.sort(key=lambda migration: migration.version)
     if not found or [m.version for m in found] != list(range(1, len(found) + 1)):
         raise RuntimeError("the packaged migrations are not numbered 1, 2, 3, ...")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from imgpro.ids import random_base62
 from imgpro.store import durable
@@ -91,7 +91,7 @@ class Scratch:
         """Where the file lies until it is adopted."""
         return self.temp.path
 
-    async def __aenter__(self) -> "Scratch":
+    async def __aenter__(self) -> Self:
         try:
             await self._run(lambda: self.temp.use(lambda fd: fd))
         except OSError as error:
