@@ -47,10 +47,15 @@ class Staged:
         """Where the bytes lie until they are adopted."""
         return self.temp.path
 
-    @property
-    def fd(self) -> int:
-        """Readable descriptor, open as long as the spool or scratch it came from."""
-        return self.temp.fd
+    def open(self) -> int:
+        """Return a read-only descriptor of its own, the caller's to close; raises StorageFault.
+
+        Whoever only looks at the bytes must not be able to change them after they were hashed.
+        """
+        try:
+            return os.open(self.temp.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise durable.fault(error, "reading an upload") from error
 
 
 class BlobFile(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from imgpro.errors import StorageFault
 from imgpro.ids import random_base62
 from imgpro.store import durable
 
