@@ -19,6 +19,7 @@ import msgspec
 from imgpro.errors import Action, DataUnusable, StorageFull
 from imgpro.store import durable
 
+SQLITE_VERSION: Final = sqlite3.sqlite_version
 APPLICATION_ID: Final = 0x494D4750  # "IMGP", at byte 68 of the file
 _FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _KEPT_COPIES: Final = 3

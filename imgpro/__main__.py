@@ -1,0 +1,19 @@
+"""Entry for `python -m imgpro`, the installed command and the frozen executable."""
+
+import sys
+
+
+def main() -> None:
+    """Run as a worker's parent when asked to by the server, as the command line otherwise."""
+    if sys.argv[1:2] == ["__zygote__"]:
+        from imgpro.imaging import zygote  # only this process may load the decoders
+
+        zygote.main(int(sys.argv[2]))
+        return
+    from imgpro.cli.commands import cli  # a worker's parent needs no command line
+
+    cli(prog_name="imgpro")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Builds every part in order and closes them in reverse. No other behaviour lives here."""
+
+from pathlib import Path
+
+from imgpro import __version__
+from imgpro.errors import Action, ImgproError, RateLimited
+from imgpro.flows.fetch import Fetcher
+from imgpro.flows.hot import HotPictures
+from imgpro.flows.ingest import Ingest
+from imgpro.flows.quota import Quota
+from imgpro.flows.rates import Rate
+from imgpro.flows.records import Records
+from imgpro.flows.remove import Remove
+from imgpro.flows.serve import Serve
+from imgpro.flows.upkeep import Upkeep
+from imgpro.imaging.pool import Pool, PoolSettings
+from imgpro.model import Caller, Limits
+from imgpro.settings import Imaging, Settings, Uploads
+from imgpro.signing import Signer
+from imgpro.store.blobs import BlobStore
+from imgpro.store.db import Database
+from imgpro.store.derivs import DerivativeCache
+from imgpro.store.layout import DataDir
+
+
+class Appliance:
+    """All parts of one running server. Make it with `Appliance.start`, end it with `close`."""
+
+    def __init__(self, settings: Settings, data: DataDir, db: Database, pool: Pool) -> None:
+        self.settings = settings
+        self.data = data
+        self.db = db
+        self.pool = pool
+        self.draining = False
+        self.signer = Signer(data.secret)
+        self.blobs = BlobStore(data, settings.storage.reserve_bytes)
+        self.derivs = DerivativeCache(data.cache, data.tmp, settings.cache.max_bytes, self._disk_has_room)
+        self.derivs.start()
+        self.records = Records(db, settings.cache.records)
+        self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot)
+        self.quota = Quota(settings.anonymous, db)
+        self.ingest = Ingest(
+            settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
+        )
+        self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer)
+        self.fetcher = Fetcher(settings.imports)
+        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove)
+        self._import_rate = Rate(settings.imports.per_hour, 3600.0)
+
+    @classmethod
+    async def start(cls, settings: Settings, data_path: Path) -> "Appliance":
+        """Open the data directory, the database, the cache and the workers.
+
+        Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault.
+        """
+        data = DataDir.open(data_path)
+        try:
+            db = await Database.open(data.database, data.backups, data.instance_id, __version__)
+            try:
+                pool = Pool(pool_settings(settings.imaging, settings.uploads))
+                await pool.start()
+                try:
+                    return cls(settings, data, db, pool)
+                except BaseException:
+                    await pool.close()
+                    raise
+            except BaseException:
+                await db.close()
+                raise
+        except BaseException:
+            data.close()
+            raise
+
+    async def close(self) -> None:
+        """End everything that `start` began; what was acknowledged is on disk already."""
+        await self.serve.drain()
+        await self.pool.close()
+        await self.derivs.close()
+        await self.blobs.close()
+        await self.db.close()
+        self.data.close()
+
+    def limit_imports(self, caller: Caller) -> None:
+        """Count an attempt to import. Raises RateLimited."""
+        wait_s = self._import_rate.take(caller.network)
+        if wait_s:
+            seconds = int(wait_s) + 1
+            raise RateLimited(
+                "Too many imports from this address.",
+                Action("wait", label=f"Try again in {seconds} seconds", seconds=seconds),
+            )
+
+    async def readiness(self) -> dict[str, bool]:
+        """Return what must hold for the server to be useful, by name."""
+        return {
+            "serving": not self.draining,
+            "database": await self._database_writes(),
+            "disk": self._disk_has_room(),
+            "workers": self.pool.status().workers > 0,
+        }
+
+    async def _database_writes(self) -> bool:
+        try:
+            await self.db.ping()
+        except ImgproError:
+            return False
+        return True
+
+    def _disk_has_room(self) -> bool:
+        try:
+            self.blobs.check_room()
+        except ImgproError:
+            return False
+        return True
+
+
+def pool_settings(imaging: Imaging, uploads: Uploads) -> PoolSettings:
+    """Translate the `imaging` section into what the workers are told."""
+    return PoolSettings(
+        workers=imaging.workers,
+        worker_memory_bytes=imaging.worker_memory_bytes,
+        deadline_s=imaging.deadline_s,
+        max_queued=imaging.max_queued,
+        limits=Limits(
+            max_pixels=imaging.max_pixels,
+            max_side_px=imaging.max_side_px,
+            max_frames=imaging.max_frames,
+            max_frame_pixels=imaging.max_frame_pixels,
+            max_svg_bytes=uploads.svg_max_bytes,
+            svg=imaging.svg,
+            heic=imaging.heic,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""The commands. Each one is thin: options in, a call below, words out. aiohttp is loaded by `run` alone."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imgpro import __version__
+from imgpro.errors import ImgproError
+from imgpro.sources import Loaded, default_data_dir, load
+
+
+class _Group(click.Group):
+    """Turns imgpro's errors into a sentence, a hint and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImgproError as problem:
+            click.echo(f"imgpro: {problem.message}", err=True)
+            if problem.action.type == "fix" and problem.action.label:
+                click.echo(f"Try: {problem.action.label}", err=True)
+            ctx.exit(problem.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="imgpro")
+def cli() -> None:
+    """A self-hosted image host: upload a picture, get a link, resize by changing the link."""
+
+
+_config = click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with settings [env: IMGPRO_CONFIG]."
+)
+_data = click.option("--data", metavar="DIR", help="Data directory [env: IMGPRO_DATA].")
+
+
+@cli.command()
+@_data
+@click.option("--listen", metavar="ADDR", multiple=True, help="Address to listen on, e.g. :8080 [env: IMGPRO_LISTEN].")
+@click.option("--base-url", metavar="URL", help="Address that links start with [env: IMGPRO_BASE_URL].")
+@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="How log lines are written.")
+@_config
+def run(
+    data: str | None, listen: tuple[str, ...], base_url: str | None, log_format: str | None, config: Path | None
+) -> None:
+    """Start the server.
+
+    Example: imgpro run --data /srv/img --listen :8080
+    """
+    flags = {
+        "storage.data": data,
+        "server.listen": listen or None,
+        "server.base_url": base_url,
+        "log.format": log_format,
+    }
+    loaded = load(flags, config)
+    for warning in loaded.warnings:
+        click.echo(f"imgpro: warning: {warning}", err=True)
+    from imgpro.cli.serve import serve  # other commands start without the server's imports
+
+    serve(loaded, data_dir(loaded))
+
+
+@cli.command()
+@_data
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_config
+def doctor(data: str | None, as_json: bool, config: Path | None) -> None:
+    """Report on this machine: engine, codecs, sandbox, SQLite, disk. Exits 1 if anything is red.
+
+    Example: imgpro doctor --data /srv/img
+    """
+    loaded = load({"storage.data": data}, config)
+    from imgpro.cli.doctor import examine, print_report  # loads the decoders
+
+    checks = examine(loaded, data_dir(loaded))
+    if as_json:
+        click.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+    else:
+        print_report(checks)
+    if any(check.state == "red" for check in checks):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, with the parts' versions.")
+def version(as_json: bool) -> None:
+    """Print the version, and with --json those of all parts.
+
+    Example: imgpro version --json
+    """
+    if not as_json:
+        click.echo(f"imgpro {__version__}")
+        return
+    from imgpro.cli.doctor import versions  # loads the decoders
+
+    click.echo(json.dumps(versions(), indent=2))
+
+
+def data_dir(loaded: Loaded) -> Path:
+    """Return the data directory in force."""
+    chosen = loaded.settings.storage.data
+    return Path(chosen).expanduser() if chosen else default_data_dir()

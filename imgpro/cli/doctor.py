@@ -1,0 +1,145 @@
+"""`imgpro doctor` and `imgpro version --json`: what this machine offers, what is missing, and what that costs."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+import msgspec
+
+from imgpro import __version__
+from imgpro.errors import ImgproError
+from imgpro.imaging import engine, sandbox
+from imgpro.settings import MIB
+from imgpro.sources import Loaded
+from imgpro.store import durable
+from imgpro.store.schema import SQLITE_VERSION
+
+State = Literal["green", "yellow", "red"]
+
+PARTS: Final = ("aiohttp", "uvloop", "aiosqlite", "blake3", "msgspec", "jinja2", "click")
+_MARKS: Final[dict[str, tuple[str, str]]] = {"green": ("ok", "green"), "yellow": ("!!", "yellow"), "red": ("NO", "red")}
+_SIMD_MACHINES: Final = ("x86_64", "amd64")
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One line of the report. Red means that something imgpro needs does not work."""
+
+    name: str
+    state: State
+    found: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the line for `--json`."""
+        return {"name": self.name, "state": self.state, "found": self.found}
+
+
+def examine(loaded: Loaded, data: Path) -> list[Check]:
+    """Look at everything that decides how well imgpro runs here. Changes nothing but a test file that it removes."""
+    return [
+        Check("imgpro", "green", f"{__version__}, Python {platform.python_version()}, {platform.machine()}"),
+        _settings(loaded),
+        *_engine(),
+        _sandbox(),
+        Check("sqlite", "green", f"{SQLITE_VERSION}; only the writer checkpoints, so the WAL-reset bug cannot occur"),
+        *_disk(loaded, data),
+        _cores(loaded),
+    ]
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions of imgpro and its parts."""
+    found = engine.describe()
+    return {
+        "imgpro": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "engine": {"name": found.name, "version": found.version},
+        "codecs": found.codecs,
+        "sqlite": SQLITE_VERSION,
+        "parts": {name: _version(name) for name in PARTS},
+    }
+
+
+def print_report(checks: list[Check]) -> None:
+    """Print the report for a person."""
+    for check in checks:
+        mark, colour = _MARKS[check.state]
+        click.echo(f"{click.style(mark, fg=colour, bold=True)}  {check.name:<9} {check.found}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _settings(loaded: Loaded) -> Check:
+    where = str(loaded.config_file) if loaded.config_file else "no configuration file"
+    if loaded.warnings:
+        return Check("settings", "yellow", f"{where}; " + "; ".join(loaded.warnings))
+    return Check("settings", "green", where)
+
+
+def _engine() -> list[Check]:
+    found, missing = engine.describe(), engine.missing()
+    codecs = ", ".join(f"{name} {version}" for name, version in found.codecs.items() if version)
+    checks = [Check("codecs", "red" if missing else "green", codecs + _missing_words(missing))]
+    if found.name == "pillow-simd":
+        words = (
+            f"pillow-simd {found.version}: fastest; it lacks the security fixes of Pillow 12.2 and later, "
+            "which is why decoding happens in sandboxed workers only"
+        )
+        return [Check("engine", "green", words), *checks]
+    words = f"stock Pillow {found.version}: current security fixes"
+    if platform.machine().lower() in _SIMD_MACHINES:
+        words += "; transforms cost about 1.2 to 2 times the CPU of pillow-simd, which needs compiler and headers"
+        return [Check("engine", "yellow", words), *checks]
+    return [Check("engine", "green", words), *checks]
+
+
+def _missing_words(missing: tuple[str, ...]) -> str:
+    return f"; missing: {', '.join(missing)}" if missing else ""
+
+
+def _sandbox() -> Check:
+    report = sandbox.describe()
+    landlock = f"Landlock ABI {report.landlock_abi}" if report.landlock_abi else "no Landlock"
+    words = f"{landlock}, {'seccomp' if report.seccomp else 'no seccomp'}"
+    words += f", {'no new privileges' if report.no_new_privs else 'privileges not dropped'}"
+    if report.denied:
+        words += f"; refused to a worker: {', '.join(report.denied)}"
+    if report.open:
+        return Check("sandbox", "yellow", f"{words}; NOT refused: {', '.join(report.open)}")
+    return Check("sandbox", "green", words)
+
+
+def _disk(loaded: Loaded, data: Path) -> list[Check]:
+    place = data
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        room = os.statvfs(place)
+        durable.check_database_directory(place)
+        if not os.access(place, os.W_OK):
+            return [Check("data", "red", f"{place} cannot be written to")]
+    except ImgproError as problem:
+        return [Check("data", "red", problem.message)]
+    except OSError as error:
+        return [Check("data", "red", f"{place}: {error.strerror}")]
+    free = room.f_bavail * room.f_frsize
+    reserve = loaded.settings.storage.reserve_bytes
+    words = f"{data}{'' if place == data else ' (not made yet)'}: {free // MIB:,} MB free"
+    if free < reserve:
+        return [Check("data", "red", f"{words}; uploads are refused below {reserve // MIB:,} MB")]
+    low = free < max(4 * reserve, room.f_blocks * room.f_frsize // 20)
+    return [Check("data", "yellow" if low else "green", words + ("; getting low" if low else ""))]
+
+
+def _cores(loaded: Loaded) -> Check:
+    workers = loaded.settings.imaging.workers or os.cpu_count() or 1
+    memory = loaded.settings.imaging.worker_memory_bytes // MIB
+    return Check("workers", "green", f"{workers}, each with at most {memory:,} MB of address space for a picture")

@@ -1,0 +1,154 @@
+"""Fetch a picture from another server for an import, without becoming a way into the local network.
+
+The address is judged at connect, in the connector's socket factory: a host that is an IP literal never asks a
+resolver, and a name may resolve differently a moment later. A forbidden, refused, unreachable or silent
+address all give one answer, so that imports cannot be used to scan. Source of the rules: OWASP SSRF
+prevention, RFC 6890 and the IANA special-purpose registries.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from imgpro import __version__
+from imgpro.errors import FetchFailed, FetchTimedOut, NotFound, ValidationError
+from imgpro.flows.addresses import is_own, may_fetch, parse_address
+from imgpro.settings import Imports
+
+MAX_REDIRECTS: Final = 3
+MAX_URL_CHARS: Final = 2_048
+CONNECT_DEADLINE_S: Final = 4.0
+READ_DEADLINE_S: Final = 5.0
+CHUNK_BYTES: Final = 65_536
+
+_URL = re.compile(r"https?://[^\s\\\x00-\x20\x7f]+", re.IGNORECASE)
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_UNUSABLE: Final = "Must be the http or https address of a picture on a public server that answers."
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """An answer under way: the file name that its address suggests and its bytes."""
+
+    name: str
+    chunks: AsyncIterator[bytes]
+
+
+class _Forbidden(OSError):
+    """Raised inside the connector; looks like any other failure to connect."""
+
+
+class Fetcher:
+    """Fetches with the rules of one `imports` section. `own_ports` are the ports this server listens on."""
+
+    def __init__(self, settings: Imports) -> None:
+        self._settings = settings
+        self._private = tuple(ipaddress.ip_network(text, strict=False) for text in settings.private_networks)
+        self.own_ports: frozenset[int] = frozenset()
+
+    @contextlib.asynccontextmanager
+    async def open(self, url: str) -> AsyncIterator[Fetched]:
+        """Connect and yield the answer of a 200.
+
+        Raises NotFound when imports are off, ValidationError for an address that may not or cannot be
+        reached, FetchFailed for an answer that is no use, FetchTimedOut when it is too slow.
+        """
+        if not self._settings.enabled:
+            raise NotFound("Imports are turned off on this server.")
+        target = self._parse(url)
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                async with self._session() as session, self._follow(session, target) as response:
+                    name = unquote(response.url.raw_name)
+                    yield Fetched(name, response.content.iter_chunked(CHUNK_BYTES))
+        except TimeoutError:
+            raise FetchTimedOut() from None
+        except aiohttp.ClientError:
+            raise FetchFailed() from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            socket_factory=self._make_socket, use_dns_cache=False, force_close=True, limit=1, happy_eyeballs_delay=None
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_DEADLINE_S, sock_read=READ_DEADLINE_S),
+            headers={"User-Agent": f"imgpro/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _follow(self, session: aiohttp.ClientSession, target: URL) -> AsyncIterator[aiohttp.ClientResponse]:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._get(session, target)
+            try:
+                if response.status not in _REDIRECTS:
+                    _check_answer(response)
+                    yield response
+                    return
+                target = self._next_hop(response)
+            finally:
+                response.close()
+        raise FetchFailed("The address redirects too often.")
+
+    async def _get(self, session: aiohttp.ClientSession, target: URL) -> aiohttp.ClientResponse:
+        try:
+            return await session.get(target, allow_redirects=False)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, OSError, ValueError):
+            raise _unusable() from None
+
+    def _next_hop(self, response: aiohttp.ClientResponse) -> URL:
+        location = response.headers.get("Location", "")
+        try:
+            joined = str(response.url.join(URL(location)))
+        except ValueError:
+            raise FetchFailed("The address redirects to something that is not an address.") from None
+        return self._parse(joined)
+
+    def _parse(self, url: str) -> URL:
+        if len(url) > MAX_URL_CHARS or not _URL.fullmatch(url):
+            raise _unusable()
+        try:
+            target = URL(url)
+            port = target.port
+        except ValueError:
+            raise _unusable() from None
+        host = target.host or ""
+        if not host or "%" in host or target.user is not None or target.password is not None:
+            raise _unusable()
+        if port not in self._settings.ports:
+            raise _unusable()
+        return target.with_fragment(None)
+
+    def _make_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, proto, _, address = info
+        host, port = address[0], address[1]
+        if not may_fetch(host, self._private) or (port in self.own_ports and _is_here(host)):
+            raise _Forbidden("this address may not be fetched from")
+        return socket.socket(family, kind, proto)
+
+
+def _is_here(host: str) -> bool:
+    address = parse_address(host)
+    return address is not None and is_own(address)
+
+
+def _unusable() -> ValidationError:
+    return ValidationError("The address cannot be imported.", None, {"url": _UNUSABLE})
+
+
+def _check_answer(response: aiohttp.ClientResponse) -> None:
+    if response.status != 200:
+        raise FetchFailed(f"The address answered with status {response.status}.")
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise FetchFailed("The address answered with a compressed body.")

@@ -1,0 +1,76 @@
+"""Small public pictures in memory, by the very path they are asked for with.
+
+A hit here answers a request with one dictionary look-up: access was judged when the entry was made, and an
+entry is dropped in the same step as the record it came from. Only canonical paths are keys, so that unknown
+query parameters cannot fill the memory.
+"""
+
+from collections import OrderedDict
+
+import msgspec
+
+from imgpro.model import Image
+
+
+class HotPicture(msgspec.Struct, frozen=True, gc=False):
+    """The body and what its headers need. `expires_ms` is 0 for a picture without an end."""
+
+    body: bytes
+    content_type: str
+    etag: str
+    image_id: str
+    expires_ms: int
+
+
+class HotPictures:
+    """A byte-bounded LRU of ready answers."""
+
+    def __init__(self, max_bytes: int, max_item_bytes: int) -> None:
+        self.max_item_bytes = min(max_item_bytes, max_bytes)
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._pictures: OrderedDict[str, HotPicture] = OrderedDict()
+        self._paths: dict[str, set[str]] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies held now."""
+        return self._bytes
+
+    def get(self, path: str) -> HotPicture | None:
+        """Return the entry for a raw request path and make it the most recent."""
+        hot = self._pictures.get(path)
+        if hot is not None:
+            self._pictures.move_to_end(path)
+        return hot
+
+    def put(self, path: str, image: Image, body: bytes, content_type: str, etag: str) -> None:
+        """Keep an answer if the picture is public and the body small enough."""
+        if not image.public or len(body) > self.max_item_bytes:
+            return
+        self._discard(path)
+        self._pictures[path] = HotPicture(body, content_type, etag, image.id, image.expires_ms or 0)
+        self._paths.setdefault(image.id, set()).add(path)
+        self._bytes += len(body)
+        while self._bytes > self._max_bytes:
+            self._discard(next(iter(self._pictures)))
+
+    def forget(self, image_id: str) -> None:
+        """Drop everything of one image, at once."""
+        for path in tuple(self._paths.get(image_id, ())):
+            self._discard(path)
+
+    def _discard(self, path: str) -> None:
+        hot = self._pictures.pop(path, None)
+        if hot is None:
+            return
+        self._bytes -= len(hot.body)
+        paths = self._paths[hot.image_id]
+        paths.discard(path)
+        if not paths:
+            del self._paths[hot.image_id]
+
+
+def canonical_path(image_id: str, extension: str, size: str) -> str:
+    """Return the raw path under which a picture may be kept, e.g. `/t/AbC.webp?size=m`."""
+    return f"/t/{image_id}.{extension}" + (f"?size={size}" if size != "o" else "")

@@ -1,0 +1,36 @@
+"""Request rates per network in memory (GCRA). For limits that must survive a restart see quota."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+MAX_NETWORKS: Final = 50_000
+
+
+class Rate:
+    """At most `count` events in `period_s`, all of them at once if need be, then evenly spaced.
+
+    The table is bounded: the network that was silent longest is forgotten first.
+    """
+
+    def __init__(self, count: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._spacing_s = period_s / count if count else 0.0
+        self._period_s = period_s
+        self._clock = clock
+        self._due: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, network: str) -> float:
+        """Count one event. Return 0.0, or the seconds until one would be allowed (then it is not counted)."""
+        if not self._spacing_s:
+            return 0.0
+        now = self._clock()
+        due = max(self._due.get(network, now), now)
+        wait_s = due - now - (self._period_s - self._spacing_s)
+        if wait_s > 1e-9:
+            return wait_s
+        self._due[network] = due + self._spacing_s
+        self._due.move_to_end(network)
+        while len(self._due) > MAX_NETWORKS:
+            self._due.popitem(last=False)
+        return 0.0

@@ -1,0 +1,53 @@
+"""Deleting: after it nothing serves the picture again, from memory, cache or disk."""
+
+from collections.abc import Sequence
+
+from imgpro.flows.hot import HotPictures
+from imgpro.flows.records import Records
+from imgpro.store import queries
+from imgpro.store.blobs import BlobStore
+from imgpro.store.db import Database
+from imgpro.store.derivs import DerivativeCache
+from imgpro.store.queries import Deletion
+
+
+class Remove:
+    """Takes images out of database, memory and disk, in that order."""
+
+    def __init__(
+        self, db: Database, blobs: BlobStore, derivs: DerivativeCache, records: Records, hot: HotPictures
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._derivs = derivs
+        self._records = records
+        self._hot = hot
+
+    async def images(self, image_ids: Sequence[str]) -> int:
+        """Delete images by id and return how many there were. Bytes go when their last image goes."""
+        return await self._clear(await self._db.write(lambda conn: queries.delete_images(conn, image_ids)))
+
+    async def expired(self, image_ids: Sequence[str], now_ms: int) -> int:
+        """Delete those of the images that have ended by `now_ms`, and return how many."""
+        return await self._clear(await self._db.write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
+
+    async def blob_if_unreferenced(self, digest: str) -> bool:
+        """Unlink a blob and its derivatives unless an image refers to it. Return whether it went.
+
+        The guard keeps an upload of the same bytes from being adopted between the look and the unlink.
+        """
+        async with self._blobs.guard(digest):
+            if await self._db.write(lambda conn: queries.blob_exists(conn, digest)):
+                return False
+            await self._derivs.drop(digest)
+            await self._blobs.remove(digest)
+        return True
+
+    async def _clear(self, deletions: Sequence[Deletion]) -> int:
+        """Follow the rows: memory at once, then the bytes that nothing refers to any more."""
+        for deletion in deletions:
+            self._records.forget(deletion.id)
+            self._hot.forget(deletion.id)
+        for digest in {deletion.digest for deletion in deletions if deletion.last}:
+            await self.blob_if_unreferenced(digest)
+        return len(deletions)

@@ -1,0 +1,193 @@
+"""From a link to bytes: record, access, recipe, then memory, cache file, or one transform for all who ask."""
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from imgpro import recipes
+from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound
+from imgpro.flows.flight import Flight
+from imgpro.flows.hot import HotPictures, canonical_path
+from imgpro.flows.ingest import derivative_etag
+from imgpro.flows.records import Records
+from imgpro.imaging.pool import Pool
+from imgpro.model import Image, RenderJob
+from imgpro.recipes import CONTENT_TYPE, Recipe
+from imgpro.signing import Signer
+from imgpro.store.blobs import BlobStore
+from imgpro.store.derivs import DerivativeCache
+from imgpro.store.staging import Scratch
+
+MAX_BODY_BYTES: Final = 1024 * 1024  # a larger answer is streamed from its file
+FAILURE_MEMORY_S: Final = 30.0
+MAX_FAILURES: Final = 1_000
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a link means: the image, the recipe to apply (None: the stored bytes) and the answer's identity."""
+
+    image: Image
+    recipe: Recipe | None
+    content_type: str
+    etag: str
+    path: str
+
+
+class OpenFile:
+    """A file to be sent: `fd` and `size` in bytes. Whoever gets it closes it."""
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.size = size
+
+    def close(self) -> None:
+        """Close the descriptor; calling again does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def twin(self) -> "OpenFile":
+        """Return the same file on a descriptor of its own."""
+        return OpenFile(os.dup(self.fd), self.size)
+
+
+class Serve:
+    """Finds pictures and makes derivatives. One for the appliance."""
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        derivs: DerivativeCache,
+        pool: Pool,
+        records: Records,
+        hot: HotPictures,
+        signer: Signer,
+    ) -> None:
+        self._blobs = blobs
+        self._derivs = derivs
+        self._pool = pool
+        self._records = records
+        self._hot = hot
+        self._signer = signer
+        self._flight: Flight[bytes | OpenFile] = Flight()
+        self._failures: OrderedDict[tuple[str, str], tuple[float, ImgproError]] = OrderedDict()
+        self.transforms = 0
+
+    async def visible(self, image_id: str, token: str | None) -> Image:
+        """Return an image that this caller may see. Raises NotFound for all others alike."""
+        image = await self._records.get(image_id)
+        if image is None or image.expired(time.time() * 1000):
+            raise NotFound()
+        if not image.public and not (token and self._signer.verify(token, "view", image_id, time.time())):
+            raise NotFound()
+        return image
+
+    async def target(self, image_id: str, extension: str, size: str | None, token: str | None) -> Target:
+        """Resolve a picture link. Raises NotFound for an image or extension that is not there."""
+        image = await self.visible(image_id, token)
+        blob = image.blob
+        stored_only = blob.format in (extension, "svg")
+        recipe = recipes.parse(extension, size)
+        if recipe is None and not stored_only:
+            raise NotFound()
+        if recipe is None or blob.format == "svg":
+            return self._stored(image, canonical_path(image_id, extension, "o"))
+        path = canonical_path(image_id, extension, recipe.size)
+        resolved = recipes.resolve(recipe, blob.format, blob.width, blob.height)
+        if resolved is None:
+            return self._stored(image, path)
+        etag = derivative_etag(blob.digest, resolved.key)
+        return Target(image, resolved, CONTENT_TYPE[resolved.format], etag, path)
+
+    async def source(self, target: Target) -> bytes | OpenFile:
+        """Return the bytes of a target, or an open file for large ones.
+
+        Raises NotFound if the image went meanwhile, ImageTooLarge if the format cannot hold it, Busy when
+        the workers' queue is full.
+        """
+        found = await self._find(target)
+        current = await self._records.get(target.image.id)
+        if current is None or current.expired(time.time() * 1000):
+            if isinstance(found, OpenFile):
+                found.close()
+            raise NotFound()
+        if isinstance(found, bytes) and current is self._records.cached(target.image.id):
+            self._hot.put(target.path, current, found, target.content_type, target.etag)
+        return found
+
+    async def drain(self) -> None:
+        """Wait for transforms under way."""
+        await self._flight.drain()
+
+    async def _find(self, target: Target) -> bytes | OpenFile:
+        if target.recipe is None:
+            blob = target.image.blob
+            return await self._load(self._blobs.open(blob.digest), blob.stored_bytes)
+        digest, key = target.image.blob.digest, target.recipe.key
+        cached = self._derivs.get(digest, key)
+        if cached is not None:
+            return await self._load(*cached)
+        self._raise_known_failure(digest, key)
+        recipe = target.recipe
+        made = await self._flight.run((digest, key), lambda: self._render(target.image, recipe))
+        return made if isinstance(made, bytes) else made.twin()
+
+    async def _load(self, fd: int, size: int) -> bytes | OpenFile:
+        """Read a small file off the loop; leave a large one open for streaming."""
+        file = OpenFile(fd, size)
+        if size > self._hot.max_item_bytes:
+            return file
+        try:
+            return await asyncio.to_thread(os.pread, fd, size, 0)
+        finally:
+            file.close()
+
+    async def _render(self, image: Image, recipe: Recipe) -> bytes | OpenFile:
+        """Make one derivative, hand it to the cache and return it."""
+        digest = image.blob.digest
+        source = OpenFile(self._blobs.open(digest), image.blob.stored_bytes)
+        try:
+            async with self._blobs.scratch() as out:
+                job = RenderJob(format=image.blob.format, recipe=recipe)
+                rendered = await self._pool.render(source.fd, out.fd, job)
+                self.transforms += 1
+                return await self._keep(digest, recipe.key, out, rendered.length)
+        except (ImageBroken, ImageTooLarge) as error:
+            self._remember_failure(digest, recipe.key, error)
+            raise
+        finally:
+            source.close()
+
+    async def _keep(self, digest: str, key: str, out: Scratch, length: int) -> bytes | OpenFile:
+        if length <= MAX_BODY_BYTES:
+            body = await out.read(0, length)
+            self._derivs.put(digest, key, body)
+            return body
+        file = OpenFile(os.dup(out.fd), length)
+        self._derivs.put(digest, key, out)
+        return file
+
+    def _raise_known_failure(self, digest: str, key: str) -> None:
+        until, error = self._failures.get((digest, key), (0.0, ImageBroken()))
+        if time.monotonic() < until:
+            raise type(error)(error.message, error.action)
+
+    def _remember_failure(self, digest: str, key: str, error: ImgproError) -> None:
+        """A transform that cannot work is not tried again for a while, however often it is asked for."""
+        self._failures[digest, key] = (time.monotonic() + FAILURE_MEMORY_S, error)
+        while len(self._failures) > MAX_FAILURES:
+            self._failures.popitem(last=False)
+
+    @staticmethod
+    def _stored(image: Image, path: str) -> Target:
+        blob = image.blob
+        return Target(image, None, CONTENT_TYPE[blob.format], f'"{blob.digest[:32]}"', path)

@@ -1,0 +1,115 @@
+"""Keeping house: expired images, orphaned blobs and old log rows go; the clock is not trusted blindly.
+
+Each function is one pass, used by the schedule and the command line alike. Expiry is exact where pictures are
+served; here only the bytes are cleared away, so being late is harmless and being early is not.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from imgpro.flows.remove import Remove
+from imgpro.store import queries
+from imgpro.store.blobs import BlobStore
+from imgpro.store.db import Database
+from imgpro.store.derivs import DerivativeCache
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 200
+CLOCK_SLACK_S: Final = 300.0
+SETTLE_S: Final = 600.0
+ORPHAN_GRACE_S: Final = 86_400.0
+
+
+class ClockWatch:
+    """Tells whether the wall clock has moved in step with the monotonic one.
+
+    A box without a battery clock boots in 1970 and jumps decades when NTP answers; a wrong jump forward must
+    not delete every picture that has an end. After a jump, expiry waits until the clock has been steady for
+    `SETTLE_S`; the operator sees a warning and has that long to stop the server.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._offset = wall() - monotonic()
+        self._steady_since = monotonic()
+
+    def steady(self) -> bool:
+        """Look at both clocks; return whether wall time can be trusted for deleting."""
+        now = self._monotonic()
+        offset = self._wall() - now
+        if abs(offset - self._offset) > CLOCK_SLACK_S:
+            log.warning(
+                "the clock jumped by %.0f s; nothing is cleared away for %.0f s", offset - self._offset, SETTLE_S
+            )
+            self._steady_since = now
+        self._offset = offset
+        return now - self._steady_since >= SETTLE_S
+
+
+class Upkeep:
+    """The passes. One for the appliance."""
+
+    def __init__(
+        self,
+        db: Database,
+        blobs: BlobStore,
+        derivs: DerivativeCache,
+        remove: Remove,
+        clock: ClockWatch | None = None,
+    ) -> None:
+        self._db = db
+        self._blobs = blobs
+        self._derivs = derivs
+        self._remove = remove
+        self._clock = clock or ClockWatch()
+
+    async def expire(self) -> int:
+        """Delete images whose time is over, in batches. Return how many went; none while the clock is in doubt."""
+        if not self._clock.steady():
+            return 0
+        deleted = 0
+        while True:
+            async with self._db.reader() as conn:
+                ids = await queries.expired_images(conn, _now_ms(), BATCH)
+            if not ids:
+                return deleted
+            deleted += await self._remove.expired(ids, _now_ms())
+
+    async def sweep_orphans(self, grace_s: float = ORPHAN_GRACE_S) -> int:
+        """Unlink blobs that no image refers to and that are older than `grace_s`. Return how many went."""
+        removed = 0
+        limit = time.time() - grace_s
+        batch: list[str] = []
+        async for blob in self._blobs.iterate():
+            if blob.mtime_s < limit:
+                batch.append(blob.digest)
+            if len(batch) >= BATCH:
+                removed += await self._remove_unknown(batch)
+                batch.clear()
+        return removed + await self._remove_unknown(batch)
+
+    async def prune_upload_log(self) -> None:
+        """Forget uploads that no window looks at any more."""
+        await self._db.write(lambda conn: queries.prune_upload_log(conn, _now_ms()))
+
+    async def maintain_database(self) -> None:
+        """Give free pages back to the disk and refresh the planner's statistics."""
+        await self._db.maintain()
+
+    async def note_uses(self) -> None:
+        """Write down which derivatives were used last, so that a restart evicts the right ones."""
+        await self._derivs.note_uses()
+
+    async def _remove_unknown(self, digests: Sequence[str]) -> int:
+        async with self._db.reader() as conn:
+            known = await queries.blob_digests_known(conn, digests)
+        gone = [await self._remove.blob_if_unreferenced(digest) for digest in digests if digest not in known]
+        return sum(gone)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,307 @@
+"""The settings tree: what can be set, its default, and what a value must look like.
+
+Values come from flags, `IMGPRO_*` variables, a TOML file and defaults, in that order; `sources.py` does the
+reading. Each part of the appliance is handed its own section and validates nothing again. Knows no click.
+"""
+
+import re
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+MIB: Final = 1024 * 1024
+GIB: Final = 1024 * MIB
+UNLIMITED: Final = "unlimited"
+
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|kib|mb|mib|gb|gib|tb|tib)?", re.IGNORECASE)
+_BYTE_UNITS: Final = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_SPAN_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections: frozen, unknown keys refused."""
+
+
+class Server(_Section):
+    """How imgpro listens and what it believes about the network around it."""
+
+    listen: Annotated[
+        tuple[str, ...],
+        Meta(description="Where to listen: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/imgpro.sock`, `fd:3`."),
+    ] = (":8080",)
+    base_url: Annotated[
+        str,
+        Meta(description="What links start with, e.g. `https://img.example.org`. Empty: each request's Host."),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Reverse proxies whose X-Forwarded-* is believed: addresses, networks, or `unix`."),
+    ] = ()
+    max_connections: Annotated[int, Meta(ge=8, description="Connections open at once, in all.")] = 2000
+    max_connections_per_network: Annotated[
+        int,
+        Meta(
+            ge=4,
+            description="Connections open at once from one IPv4 address or IPv6 /64 (trusted proxies are not counted).",
+        ),
+    ] = 256
+    stop_deadline_s: Annotated[float, Meta(gt=0, description="On SIGTERM, how long requests under way may go on.")] = (
+        25.0
+    )
+
+
+class Storage(_Section):
+    """Where the data lies and how much of the disk stays free."""
+
+    data: Annotated[
+        str, Meta(description="The data directory. Empty: `$STATE_DIRECTORY`, else the user's data directory.")
+    ] = ""
+    reserve_bytes: Annotated[
+        int, Meta(ge=0, description="Uploads are refused (507) while less than this is free on the disk.")
+    ] = 256 * MIB
+
+
+class Uploads(_Section):
+    """What one upload may weigh and how long it may take."""
+
+    anonymous_max_bytes: Annotated[int, Meta(ge=1024, description="Largest file without a key.")] = 20 * MIB
+    max_bytes: Annotated[int, Meta(ge=1024, description="Largest file with a key.")] = 70 * MIB
+    svg_max_bytes: Annotated[int, Meta(ge=1024, description="Largest SVG.")] = 10 * MIB
+    max_in_flight: Annotated[
+        int, Meta(ge=1, description="Uploads and imports received at once; more are answered 503.")
+    ] = 64
+    chunk_deadline_s: Annotated[float, Meta(gt=0, description="Longest silence within a body.")] = 10.0
+    min_bytes_per_s: Annotated[
+        int, Meta(ge=0, description="Slowest upload, on average, after its first ten seconds.")
+    ] = 10_000
+    deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one body.")] = 900.0
+
+
+class Anonymous(_Section):
+    """What callers without a key may do."""
+
+    enabled: Annotated[bool, Meta(description="Take uploads without a key at all.")] = True
+    networks: Annotated[
+        Literal["any", "private"],
+        Meta(description="`private`: only callers with a private or loopback address may upload without a key."),
+    ] = "any"
+    uploads_per_hour: Annotated[
+        int | None, Meta(description="Uploads per address (IPv6: per /64) in any hour, or `unlimited`.")
+    ] = 20
+    uploads_per_day: Annotated[int | None, Meta(description="The same for any 24 hours, or `unlimited`.")] = 100
+    attempts_per_minute: Annotated[
+        int | None, Meta(description="Requests to upload per address, successful or not, or `unlimited`.")
+    ] = 120
+    retention_s: Annotated[int | None, Meta(description="How long pictures are kept, e.g. `30d`, or `unlimited`.")] = (
+        30 * 86400
+    )
+    storage_bytes: Annotated[
+        int | None,
+        Meta(description="Ceiling for all anonymous pictures together, or `unlimited`; beyond it uploads get 507."),
+    ] = 50 * GIB
+
+
+class Imports(_Section):
+    """Fetching pictures from other servers."""
+
+    enabled: Annotated[bool, Meta(description="Offer `POST /v1/import`.")] = True
+    private_networks: Annotated[
+        tuple[str, ...],
+        Meta(description="Private networks that may be fetched from, e.g. `192.168.1.0/24`. Empty: none."),
+    ] = ()
+    ports: Annotated[tuple[int, ...], Meta(description="Ports that may be fetched from.")] = (80, 443)
+    deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one import, redirects included.")] = 30.0
+    per_hour: Annotated[int | None, Meta(description="Import attempts per address in an hour, or `unlimited`.")] = 60
+
+
+class Imaging(_Section):
+    """The worker processes that decode and transform."""
+
+    workers: Annotated[int, Meta(ge=0, description="Worker processes; 0: one per core.")] = 0
+    worker_memory_bytes: Annotated[int, Meta(ge=256 * MIB, description="Address space one worker may use.")] = GIB
+    deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one picture; then the worker is killed.")] = (
+        12.0
+    )
+    max_queued: Annotated[int, Meta(ge=1, description="Jobs that may wait; more are answered 503.")] = 64
+    max_pixels: Annotated[int, Meta(ge=1, description="Most pixels in one picture.")] = 50_000_000
+    max_side_px: Annotated[int, Meta(ge=1, description="Longest side of a picture.")] = 20_000
+    max_frames: Annotated[int, Meta(ge=1, description="Most frames in an animation.")] = 1_000
+    max_frame_pixels: Annotated[int, Meta(ge=1, description="Most pixels in all frames of an animation together.")] = (
+        500_000_000
+    )
+    svg: Annotated[bool, Meta(description="Accept SVG (sanitised, never rendered here).")] = True
+    heic: Annotated[bool, Meta(description="Accept HEIC.")] = True
+
+
+class Cache(_Section):
+    """Derivatives on disk, hot pictures and records in memory."""
+
+    max_bytes: Annotated[int, Meta(ge=0, description="Bytes of derivatives kept on disk; 0 keeps none.")] = 5 * GIB
+    memory_bytes: Annotated[int, Meta(ge=0, description="Bytes of hot pictures kept in memory; 0 keeps none.")] = (
+        32 * MIB
+    )
+    memory_item_bytes: Annotated[int, Meta(ge=0, description="Largest picture kept in memory.")] = 512 * 1024
+    records: Annotated[int, Meta(ge=0, description="Image records kept in memory.")] = 10_000
+
+
+class Pages(_Section):
+    """What people and crawlers see."""
+
+    site_name: Annotated[str, Meta(description="Name shown on pages and in link previews.")] = "imgpro"
+    indexing: Annotated[bool, Meta(description="Let search engines index viewer pages.")] = False
+
+
+class Log(_Section):
+    """What is written to standard error."""
+
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description="`auto`: text on a terminal and in the journal, JSON otherwise."),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe message written.")
+    ] = "info"
+    access: Annotated[bool, Meta(description="Write one line per request.")] = True
+
+
+class Settings(_Section):
+    """All of it. A section is a TOML table; a field is `IMGPRO_<SECTION>_<FIELD>` in the environment."""
+
+    server: Server = Server()
+    storage: Storage = Storage()
+    uploads: Uploads = Uploads()
+    anonymous: Anonymous = Anonymous()
+    imports: Imports = Imports()
+    imaging: Imaging = Imaging()
+    cache: Cache = Cache()
+    pages: Pages = Pages()
+    log: Log = Log()
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One setting as documentation, the example file and the environment see it."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def path(self) -> str:
+        """Dotted name, as in messages."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return f"IMGPRO_{self.section}_{self.name}".upper()
+
+
+def fields() -> list[Field]:
+    """Return every setting, in the order of the tree."""
+    found: list[Field] = []
+    for section in msgspec.structs.fields(Settings):
+        hints = get_type_hints(section.type, include_extras=True)
+        for field in msgspec.structs.fields(section.type):
+            hint = hints[field.name]
+            meta = next(arg for arg in get_args(hint)[1:] if isinstance(arg, Meta))
+            found.append(Field(section.name, field.name, get_args(hint)[0], field.default, meta.description or ""))
+    return found
+
+
+def describe_form(field: Field) -> str:
+    """Return in words what a value of this setting looks like, for messages and the example file."""
+    if field.name.endswith("_bytes"):
+        form = "a size such as 500 MB or 2 GB"
+    elif field.name.endswith("_s"):
+        form = "a time such as 30s, 10m or 2d"
+    elif get_origin(field.type) is tuple:
+        form = "a list"
+    elif get_origin(field.type) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.type)))
+    elif field.type is bool:
+        return "true or false"
+    else:
+        form = "text" if field.type is str else "a whole number"
+    return f"{form}, or {UNLIMITED}" if type(None) in get_args(field.type) else form
+
+
+def parse_value(field: Field, raw: Any) -> Any:
+    """Turn what was written for a setting into a plain value of its type.
+
+    Sizes and times may carry units; lists may be comma-separated text; `unlimited` is None where that is
+    allowed. Raises ValueError. Range checks are left to `msgspec.convert` of the whole tree.
+    """
+    optional = type(None) in get_args(field.type)
+    if optional and isinstance(raw, str) and raw.strip().lower() == UNLIMITED:
+        return None
+    if field.name.endswith("_bytes"):
+        return _parse_bytes(raw)
+    if field.name.endswith("_s"):
+        span = _parse_span(raw)
+        return span if field.type is float else round(span)
+    if get_origin(field.type) is tuple:
+        return _parse_list(field, raw)
+    if not isinstance(raw, str) or field.type is str or get_origin(field.type) is Literal:
+        return raw
+    if field.type is bool:
+        return _parse_bool(raw)
+    return int(raw.strip())
+
+
+def _parse_bool(raw: str) -> bool:
+    word = raw.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(raw)
+
+
+def _parse_list(field: Field, raw: Any) -> list[Any]:
+    items = [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else list(raw)
+    return [int(item) for item in items] if get_args(field.type)[0] is int else items
+
+
+def _parse_bytes(raw: Any) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    match = _BYTES.fullmatch(str(raw).strip())
+    if match is None:
+        raise ValueError(raw)
+    unit = (match[2] or "").lower()[:1]
+    return int(float(match[1]) * _BYTE_UNITS[unit])
+
+
+def _parse_span(raw: Any) -> float:
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)
+    match = _SPAN.fullmatch(str(raw).strip())
+    if match is None:
+        raise ValueError(raw)
+    return float(match[1]) * _SPAN_UNITS[(match[2] or "").lower()]
+
+
+def show_value(field: Field, value: Any) -> str:
+    """Return the TOML text of a value, in the unit a person would have written."""
+    if value is None:
+        return f'"{UNLIMITED}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(show_value(field, item) for item in value) + "]"
+    if field.name.endswith("_bytes"):
+        for unit, size in (("GB", GIB), ("MB", MIB), ("KB", 1024)):
+            if value and value % size == 0:
+                return f'"{value // size} {unit}"'
+    if field.name.endswith("_s"):
+        for unit, span in (("d", 86400), ("h", 3600), ("m", 60)):
+            if value and value % span == 0:
+                return f'"{int(value // span)}{unit}"'
+        return f'"{value:g}s"'
+    return str(value)

@@ -1,0 +1,75 @@
+"""One access line per request, gathered and written together off the request's path.
+
+Route templates and network addresses only: no query strings, so no token ever reaches the log.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from typing import Final, TextIO
+
+_FLUSH_S: Final = 0.25
+_MAX_LINES: Final = 2_000
+
+Line = tuple[float, str, str, int, int, float, str, str]
+
+
+class AccessLog:
+    """Collects lines of `(time, method, route, status, bytes, seconds, client, request id)`."""
+
+    def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
+        self._as_json = as_json
+        self._stream = stream or sys.stderr
+        self._lines: list[Line] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(
+        self, method: str, route: str, status: int, sent: int, started: float, client: str, request_id: str
+    ) -> None:
+        """Take one line; `started` is a `time.perf_counter()` value."""
+        self._lines.append(
+            (time.time(), method, route, status, sent, time.perf_counter() - started, client, request_id)
+        )
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
+        elif len(self._lines) >= _MAX_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        write = _as_json if self._as_json else _as_text
+        try:
+            self._stream.write("".join([write(line) for line in lines]))
+            self._stream.flush()
+        except (OSError, ValueError):
+            logging.getLogger(__name__).debug("the access log could not be written")
+
+
+def _as_text(line: Line) -> str:
+    at, method, route, status, sent, seconds, client, request_id = line
+    stamp = time.strftime("%H:%M:%S", time.localtime(at))
+    return f"{stamp} {method} {route} {status} {sent}B {seconds * 1000:.1f}ms {client} {request_id}\n"
+
+
+def _as_json(line: Line) -> str:
+    at, method, route, status, sent, seconds, client, request_id = line
+    fields = {
+        "time": round(at, 3),
+        "event": "request",
+        "method": method,
+        "route": route,
+        "status": status,
+        "sent_bytes": sent,
+        "duration_s": round(seconds, 6),
+        "client": client,
+        "request_id": request_id,
+    }
+    return json.dumps(fields) + "\n"

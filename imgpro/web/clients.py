@@ -1,0 +1,71 @@
+"""Who is calling, and under which address: forwarded headers are believed only from configured proxies."""
+
+import ipaddress
+import re
+from typing import Final
+
+from aiohttp import web
+
+from imgpro.errors import BadRequest
+from imgpro.flows.addresses import network_of, parse_address
+from imgpro.model import Caller
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+
+
+class Clients:
+    """Reads a request's origin by the `server` section."""
+
+    def __init__(self, base_url: str, trusted_proxies: tuple[str, ...]) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._trust_unix = "unix" in trusted_proxies
+        self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted_proxies if text != "unix")
+
+    def is_trusted(self, peer: str | None) -> bool:
+        """Tell whether a peer address (None: a unix socket) is one of our proxies."""
+        if peer is None:
+            return self._trust_unix
+        address = parse_address(peer)
+        return address is not None and any(
+            address.version == network.version and address in network for network in self._trusted
+        )
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Return the caller's address: the first one from the right of X-Forwarded-For that is not a proxy."""
+        peer = peer_address(request)
+        if not (self._trusted or self._trust_unix) or not self.is_trusted(peer):
+            return peer or "unix"
+        hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
+        for hop in reversed(hops):
+            if parse_address(hop) is None:
+                break
+            if not self.is_trusted(hop):
+                return hop
+        return peer or "unix"
+
+    def caller(self, request: web.BaseRequest) -> Caller:
+        """Return the caller as limits see it."""
+        return Caller(network_of(self.address(request)))
+
+    def base_url(self, request: web.BaseRequest) -> str:
+        """Return the address that links in this answer start with, without a slash at the end.
+
+        Raises BadRequest when it must come from the Host header and that is not a plain host and port.
+        """
+        if self._base_url:
+            return self._base_url
+        scheme, host = request.scheme, request.headers.get("Host", "")
+        if self.is_trusted(peer_address(request)):
+            forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
+            scheme = forwarded if forwarded in ("http", "https") else scheme
+            host = request.headers.get("X-Forwarded-Host", host)
+        if not _HOST.fullmatch(host):
+            raise BadRequest("The Host header is not a host name or address.")
+        return f"{scheme}://{host.lower()}"
+
+
+def peer_address(request: web.BaseRequest) -> str | None:
+    """Return the address at the other end of the socket; None for a unix socket."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport is not None else None
+    return str(peer[0]) if isinstance(peer, tuple) else None

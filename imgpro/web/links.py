@@ -1,0 +1,85 @@
+"""Every address that imgpro hands out, built in one place from one base URL."""
+
+import time
+from typing import Any, Final
+
+from imgpro import recipes
+from imgpro.model import Image
+from imgpro.recipes import SIZES, SRC_EXTENSION
+from imgpro.signing import NEVER, Signer
+
+OG_MAX_WIDTH_PX: Final = 1_200
+VIEW_LINK_S: Final = 7 * 86_400
+
+
+class Links:
+    """Links of one image under one base. Private images get signed ones where that is asked for."""
+
+    def __init__(self, base: str, image: Image, signer: Signer, *, signed: bool = False) -> None:
+        self.base = base
+        self._image = image
+        self._signer = signer
+        self._query = f"sig={self._view_token()}" if signed and not image.public else ""
+
+    @property
+    def page(self) -> str:
+        """The viewer page."""
+        return self._with_query(f"{self.base}/{self._image.id}")
+
+    @property
+    def src(self) -> str:
+        """The picture in its own size, in a format that browsers show."""
+        return self.picture(SRC_EXTENSION[self._image.blob.format])
+
+    def picture(self, extension: str, size: str = "o") -> str:
+        """The picture in a format and size."""
+        link = f"{self.base}/t/{self._image.id}.{extension}"
+        return self._with_query(f"{link}?size={size}" if size != "o" else link)
+
+    def sizes(self) -> dict[str, dict[str, Any]]:
+        """The answer's `sizes`: for s, m and l the link, and the size in pixels that it gives."""
+        blob = self._image.blob
+        extension = SRC_EXTENSION[blob.format]
+        found: dict[str, dict[str, Any]] = {}
+        for size in SIZES:
+            scales = blob.format != "svg"
+            width, height = recipes.target_size(blob.width, blob.height, size if scales else "o")
+            src = self.picture(extension, size if scales else "o")
+            found[size] = {"src": src, "width": width, "height": height}
+        return found
+
+    def social_image(self) -> tuple[str, int, int, str] | None:
+        """Link, width, height and content type for link previews: at most 1,200 px wide where that is possible.
+
+        None for SVG, which previews cannot show.
+        """
+        blob = self._image.blob
+        if blob.format == "svg":
+            return None
+        extension = "png" if blob.has_alpha else "jpeg"
+        best = ("s", *recipes.target_size(blob.width, blob.height, "s"))
+        for size in ("m", "l"):
+            width, height = recipes.target_size(blob.width, blob.height, size)
+            if width <= OG_MAX_WIDTH_PX:
+                best = (size, width, height)
+        return self.picture(extension, best[0]), best[1], best[2], recipes.CONTENT_TYPE[extension]
+
+    @property
+    def delete(self) -> str:
+        """The signed link that lets an anonymous uploader delete: a page for people, DELETE for programs."""
+        return f"{self.base}/{self._image.id}/delete?token={self._signer.sign('delete', self._image.id, NEVER)}"
+
+    @property
+    def oembed(self) -> str:
+        """Discovery link of the viewer page."""
+        return f"{self.base}/oembed?format=json&url={self.base}/{self._image.id}"
+
+    def _view_token(self) -> str:
+        ends = self._image.expires_ms
+        expires_s = ends // 1000 if ends is not None else int(time.time()) + VIEW_LINK_S
+        return self._signer.sign("view", self._image.id, expires_s)
+
+    def _with_query(self, link: str) -> str:
+        if not self._query:
+            return link
+        return f"{link}{'&' if '?' in link else '?'}{self._query}"

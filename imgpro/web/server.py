@@ -1,0 +1,218 @@
+"""The outermost layer: connections are counted, hot pictures leave at once, every failure gets its one shape.
+
+This sits around aiohttp's application rather than inside it as middleware, because malformed requests, a bad
+`Expect` and unknown routes never reach a middleware, and because a hot picture needs neither routing nor a
+chain of wrappers.
+"""
+
+import itertools
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from imgpro.errors import BadRequest, ImgproError
+from imgpro.flows.addresses import network_of
+from imgpro.flows.hot import HotPictures
+from imgpro.ids import random_base62
+from imgpro.settings import Server as ServerSettings
+from imgpro.web import respond
+from imgpro.web.access import AccessLog
+from imgpro.web.clients import Clients
+from imgpro.web.images import hot_response
+from imgpro.web.pages import ErrorPages
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any], Awaitable[web.StreamResponse]]
+
+# aiohttp's keep-alive default of an hour is also its only limit on slow request headers.
+CONNECTION_OPTIONS: Final[dict[str, Any]] = {
+    "keepalive_timeout": 30.0,
+    "lingering_time": 5.0,
+    "auto_decompress": False,
+    "max_line_size": 8190,
+    "max_field_size": 8190,
+    "max_headers": 64,
+    "access_log": None,
+}
+
+
+class Dispatch:
+    """Handles every request: hot path, application, errors, request id, access line."""
+
+    def __init__(
+        self, inner: Handler, hot: HotPictures, clients: Clients, access: AccessLog | None, pages: ErrorPages
+    ) -> None:
+        self._inner = inner
+        self._hot = hot
+        self._clients = clients
+        self._access = access
+        self._pages = pages
+        self._prefix = random_base62(6)
+        self._count = itertools.count()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; never raises but for a connection that is gone."""
+        started = time.perf_counter()
+        request_id = f"{self._prefix}{next(self._count):x}"
+        hot = self._hot.get(request.raw_path) if request.method == hdrs.METH_GET else None
+        if (
+            hot is not None
+            and hdrs.RANGE not in request.headers
+            and (not hot.expires_ms or time.time() * 1000 < hot.expires_ms)
+        ):
+            response: web.StreamResponse = hot_response(request, hot)
+            route = "/t/{id}.{ext}"
+        else:
+            response = await self._answer(request, request_id)
+            route = _route(request)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request_id
+        if self._access is not None:
+            sent = response.content_length or 0
+            client = self._clients.address(request)
+            self._access.note(request.method, route, response.status, sent, started, client, request_id)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        try:
+            return await self._inner(request)
+        except ImgproError as problem:
+            response = self._problem(request, problem)
+        except web.HTTPRedirection as redirect:
+            return web.Response(
+                status=redirect.status, headers={"Location": redirect.headers["Location"], "Cache-Control": "no-store"}
+            )
+        except web.HTTPException as problem:
+            response = self._pages.for_browser(request, problem.status) or respond.from_http_exception(problem)
+        except (ConnectionResetError, ConnectionAbortedError):
+            raise
+        except Exception:
+            log.exception("unexpected failure in request %s", request_id)
+            response = respond.error(ImgproError())
+        _close_unread(request, response)
+        return response
+
+    def _problem(self, request: web.BaseRequest, problem: ImgproError) -> web.Response:
+        if problem.status >= 500:
+            log.warning("%s: %s", problem.code, problem.message)
+        return self._pages.for_browser(request, problem.status, problem) or respond.error(problem)
+
+
+class Connection(web.RequestHandler):
+    """One client connection, counted, whose protocol errors are answered in our shape."""
+
+    __slots__ = ("_door", "_network")
+
+    def __init__(self, manager: "Door", **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._door = manager
+        self._network: str | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection unless there are too many."""
+        super().connection_made(transport)
+        self._network = self._door.arrive(transport)
+        if self._network is None:
+            transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give the place back."""
+        if self._network is not None:
+            self._door.leave(self._network)
+            self._network = None
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse, or a failure outside our own handling."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is already under way")
+        if status >= 500:
+            log.error("failure while handling a request", exc_info=exc)
+            response = respond.error(ImgproError())
+        else:
+            response = respond.error(BadRequest("The request is not well-formed HTTP."))
+            response.set_status(status)
+        response.force_close()
+        return response
+
+
+class Door(web.Server):
+    """aiohttp's server with a bound on connections, in all and per network."""
+
+    def __init__(self, handler: Handler, request_factory: Any, settings: ServerSettings, clients: Clients) -> None:
+        super().__init__(handler, request_factory=request_factory, **CONNECTION_OPTIONS)
+        self._max_total = settings.max_connections
+        self._max_per_network = settings.max_connections_per_network
+        self._clients = clients
+        self._per_network: Counter[str] = Counter()
+        self._total = 0
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def arrive(self, transport: Any) -> str | None:
+        """Count a connection. Return the network it counts for, or None if there is no place."""
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else None
+        network = "" if self._clients.is_trusted(address) else network_of(address or "")
+        if self._total >= self._max_total or (network and self._per_network[network] >= self._max_per_network):
+            return None
+        self._total += 1
+        self._per_network[network] += 1
+        return network
+
+    def leave(self, network: str) -> None:
+        """Give a place back."""
+        self._total -= 1
+        self._per_network[network] -= 1
+        if not self._per_network[network]:
+            del self._per_network[network]
+
+
+class Runner(web.AppRunner):
+    """Runs the application behind a `Door`."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        settings: ServerSettings,
+        clients: Clients,
+        hot: HotPictures,
+        access: AccessLog | None,
+        pages: ErrorPages,
+    ) -> None:
+        super().__init__(app, handle_signals=False, shutdown_timeout=settings.stop_deadline_s, **CONNECTION_OPTIONS)
+        self._parts = (settings, clients, hot, access, pages)
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        settings, clients, hot, access, pages = self._parts
+        dispatch = Dispatch(server.request_handler, hot, clients, access, pages)
+        return Door(dispatch, server.request_factory, settings, clients)
+
+
+def _route(request: web.BaseRequest) -> str:
+    """Return the route's template, never the path: paths hold ids and names."""
+    if isinstance(request, web.Request):
+        resource = request.match_info.route.resource
+        if resource is not None:
+            return resource.canonical
+    return "-"
+
+
+def _close_unread(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """After an error with a body still on its way, the connection cannot be used again cheaply."""
+    if request.can_read_body and not request.content.is_eof():
+        response.force_close()
