@@ -92,6 +92,16 @@ class Scratch:
         """Where the file lies until it is adopted."""
         return self.temp.path
 
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`; raises StorageFault if they are not all there."""
+        try:
+            body = await self._run(lambda: self.temp.use(lambda fd: os.pread(fd, length, offset)))
+        except OSError as error:
+            raise durable.fault(error, "reading a temporary file") from error
+        if len(body) != length:
+            raise StorageFault("A temporary file is shorter than its writer said.")
+        return body
+
     async def __aenter__(self) -> Self:
         try:
             await self._run(lambda: self.temp.use(lambda fd: fd))
