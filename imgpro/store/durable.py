@@ -4,6 +4,7 @@ Also the named crash points of the write path and the start-up proof that this d
 nothing of blobs, rows or pictures.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -195,7 +196,8 @@ def self_test(source: Path, target: Path) -> None:
         ) from error
     finally:
         for leftover in (staged, placed):
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def _prove(staged: Path, placed: Path) -> None:

@@ -161,7 +161,7 @@ async def blob_digests_known(conn: aiosqlite.Connection, digests: Sequence[str])
     for start in range(0, len(digests), _IN_CHUNK):
         chunk = [bytes.fromhex(digest) for digest in digests[start : start + _IN_CHUNK]]
         marks = ", ".join("?" * len(chunk))
-        sql = f"SELECT digest FROM blobs WHERE digest IN ({marks})"  # noqa: S608 - nothing but question marks
+        sql = f"SELECT digest FROM blobs WHERE digest IN ({marks})"
         rows = await conn.execute_fetchall(sql, chunk)
         known.update(row[0].hex() for row in rows)
     return frozenset(known)
