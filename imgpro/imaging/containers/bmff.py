@@ -125,7 +125,7 @@ def _check_extents(meta: Meta, file_bytes: int) -> None:
 
 def _foreign_items(data: memoryview, meta: Meta, picture: Picture) -> list[str]:
     """Name what the items hold that are not part of the picture."""
-    thumbnails = {reference.source for reference in meta.references if reference.type == b"thmb"}
+    thumbnails = _thumbnails(meta)
     kinds: list[str] = []
     read: set[object] = set()
     for number, item in meta.items.items():
@@ -144,6 +144,19 @@ def _foreign_items(data: memoryview, meta: Meta, picture: Picture) -> list[str]:
         else:
             kinds.append("thumbnail" if number in thumbnails else "extra_images")
     return kinds
+
+
+def _thumbnails(meta: Meta) -> set[int]:
+    """Return the items that are thumbnails, their tiles, and their transparency."""
+    found = {reference.source for reference in meta.references if reference.type == b"thmb"}
+    for reference in meta.references:
+        if reference.type == b"dimg" and reference.source in found:
+            found.update(reference.targets)
+    return found | {
+        reference.source
+        for reference in meta.references
+        if reference.type == b"auxl" and not found.isdisjoint(reference.targets)
+    }
 
 
 def _exif_kinds(block: memoryview) -> tuple[str, ...]:

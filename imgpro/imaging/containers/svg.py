@@ -102,11 +102,11 @@ class _Sanitiser:
     def _remove(self, kind: str) -> None:
         self.removed[kind] = None
 
-    def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in _ENCODINGS:
             raise UnsupportedFormat("SVG is accepted in UTF-8 and UTF-16.")
 
-    def _doctype(self, name: str, system: str | None, public: str | None, internal: int) -> None:
+    def _doctype(self, _name: str, _system: str | None, _public: str | None, internal: int) -> None:
         if internal:
             raise UnsupportedFormat("SVG with a document type definition of its own is not accepted.")
 
@@ -220,7 +220,7 @@ class _Sanitiser:
         else:
             self._remove("unknown_chunks")
 
-    def _end(self, full_name: str) -> None:
+    def _end(self, _name: str) -> None:
         if self._skipped:
             self._skipped -= 1
             return
