@@ -171,7 +171,7 @@ class _Walk:
         if found is None:
             raise ImageBroken("The JPEG ends in the middle of a scan.")
         self._check_enough(components, first, end, found.start())
-        if first == 0:
+        if not frame.progressive or (first == 0 and body[-1] < 0x10):  # a refining scan alone is no picture
             self._scanned.update(components)
         self._cleaning.keep(at, found.start())
         return found.start()

@@ -129,6 +129,7 @@ class _Walk:
         waiting, self._alpha = self._alpha, None
         if waiting is not None and chunk.type != b"VP8 ":
             self._drop(waiting)
+            waiting = None
         match chunk.type:
             case b"ALPH" if not animated and self._image is None:
                 self._alpha = chunk
