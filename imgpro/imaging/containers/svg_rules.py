@@ -77,7 +77,7 @@ _FUNCTIONS: Final = _words(
 )
 _LOCAL_URL: Final = re.compile(r"""url\(\s*(?:#([\w.:-]+)|"#([\w.:-]+)"|'#([\w.:-]+)')\s*\)""", re.IGNORECASE)
 _PLAIN_VALUE: Final = re.compile(r"""[\w\s#%.,()+\-*/'"!]*""")
-_FUNCTION: Final = re.compile(r"[\w-]*\Z")
+_FUNCTION: Final = re.compile(r"[^\W\d][\w-]*\Z")
 _MAX_FUNCTION_CHARS: Final = 32
 _LOCAL_HREF: Final = re.compile(r"\s*#([^\s\"'<>&\\]{1,256})\s*")
 _SELECTOR: Final = re.compile(r"[\w\-.#*,>+~:()\s]+")
@@ -105,7 +105,7 @@ def value_references(value: str) -> list[str] | None:
         if not all(_allowed_function(before) for before in parts[index].split("(")[:-1]):
             return None
         ids += [name for name in parts[index + 1 : index + 4] if name]
-    if value.count('"') % 2 or value.count("'") % 2 or value.count("(") != value.count(")"):
+    if "/*" in value or value.count('"') % 2 or value.count("'") % 2 or value.count("(") != value.count(")"):
         return None
     return ids
 
@@ -113,7 +113,7 @@ def value_references(value: str) -> list[str] | None:
 def _allowed_function(before: str) -> bool:
     """Judge the function whose bracket opens behind `before`. No name is a plain bracket, as in calc()."""
     found = _FUNCTION.search(before.rstrip()[-_MAX_FUNCTION_CHARS:])
-    return found is None or not found[0] or found[0].lower() in _FUNCTIONS
+    return found is None or found[0].lower() in _FUNCTIONS
 
 
 def declarations(text: str) -> tuple[str, list[str], bool]:
