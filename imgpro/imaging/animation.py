@@ -15,7 +15,7 @@ from imgpro.imaging import colour, encode, steps
 from imgpro.recipes import OutputFormat, Recipe, target_size
 
 SOURCES: Final = frozenset({"gif", "webp"})
-MAX_OUTPUT_PIXELS: Final[dict[OutputFormat, int]] = {"gif": 40_000_000, "webp": 60_000_000}
+MAX_OUTPUT_PIXELS: Final[dict[OutputFormat, int]] = {"gif": 40_000_000, "webp": 40_000_000}
 DEFAULT_DURATION_MS: Final = 100
 MAX_DURATION_MS: Final = 655_350  # what a GIF frame can say
 WEBP_METHOD: Final = 0
@@ -45,8 +45,9 @@ def render(image: Image.Image, recipe: Recipe) -> tuple[bytes, int, int]:
     looping = loop_count(image)
     moving = frames(image, target, total, stride)
     with steps.encoding():
-        write = _webp if recipe.format == "webp" else _gif
-        return write(moving, -(-total // stride), looping), *target
+        if recipe.format == "webp":
+            return _webp(moving, -(-total // stride), looping), *target
+        return _gif(moving, looping), *target
 
 
 def frames(image: Image.Image, target: tuple[int, int], total: int, stride: int) -> Iterator[Frame]:
@@ -136,7 +137,7 @@ def _webp(moving: Iterator[Frame], count: int, looping: int | None) -> bytes:
     return file.getvalue()
 
 
-def _gif(moving: Iterator[Frame], count: int, looping: int | None) -> bytes:
+def _gif(moving: Iterator[Frame], looping: int | None) -> bytes:
     durations: list[int] = []
     palettes: list[Image.Image] = []
     for frame in moving:

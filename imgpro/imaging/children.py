@@ -65,7 +65,7 @@ class Zygote:
         self._loop = asyncio.get_running_loop()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, by its absolute path
                 zygote_command(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
                 env=zygote_environment(),

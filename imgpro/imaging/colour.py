@@ -62,9 +62,7 @@ def _transform(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         description = ImageCms.getProfileDescription(profile).strip()
         if mode == "RGB" and description.startswith(SRGB_NAMES):
             return None
-        return ImageCms.buildTransform(
-            profile, _srgb(), mode, "RGB", renderingIntent=ImageCms.Intent.PERCEPTUAL
-        )
+        return ImageCms.buildTransform(profile, _srgb(), mode, "RGB", renderingIntent=ImageCms.Intent.PERCEPTUAL)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None
 

@@ -47,7 +47,9 @@ def check_side(size: tuple[int, int], output_format: OutputFormat) -> None:
     """Raise ImageTooLarge where a side is longer than the format's header can say."""
     limit = MAX_SIDE_PX[output_format]
     if max(size) > limit:
-        raise ImageTooLarge(f"A side of this picture is longer than the {limit:,} pixels that {output_format} can hold.")
+        raise ImageTooLarge(
+            f"A side of this picture is longer than the {limit:,} pixels that {output_format} can hold."
+        )
 
 
 def bare(image: Image.Image) -> Image.Image:

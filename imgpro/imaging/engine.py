@@ -4,6 +4,7 @@ Importing this module loads Pillow and exactly the plugins imgpro needs, so it m
 command line tool), never in the server process. Nothing here touches a picture.
 """
 
+import importlib
 import importlib.metadata
 import os
 import warnings
@@ -64,10 +65,9 @@ def _load_avif() -> str | None:
         return f"libavif {features.version('avif')}"
     try:
         import pillow_avif
-        from pillow_avif import AvifImagePlugin as plugin
     except ImportError:
         return None
-    plugin.DEFAULT_MAX_THREADS = 1
+    pillow_avif.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return f"pillow-avif-plugin {pillow_avif.__version__}"
 
 
@@ -93,12 +93,9 @@ def _load_igzip() -> tuple[ModuleType | None, str | None]:
 
 def _svt_available() -> bool:
     """Tell whether the AVIF encoder has SVT-AV1, which is the faster one on photographs."""
-    codec: ModuleType
+    package = "PIL" if features.check("avif") else "pillow_avif"
     try:
-        if features.check("avif"):
-            from PIL import _avif as codec
-        else:
-            from pillow_avif import _avif as codec
+        codec = importlib.import_module(f"{package}._avif")
     except ImportError:
         return False
     return bool(codec.encoder_codec_available("svt"))

@@ -43,9 +43,7 @@ class Proof:
     warm: tuple[Warm, ...]
 
 
-def ingest(
-    source: IO[bytes], upload: Upload, limits: Limits, write: Write, in_time: Callable[[], bool]
-) -> Ingested:
+def ingest(source: IO[bytes], upload: Upload, limits: Limits, write: Write, in_time: Callable[[], bool]) -> Ingested:
     """Prove the (cleaned) picture in `source` whole and report on it, leaving warm derivatives through `write`.
 
     `in_time` is asked before each derivative: when it says no, the rest is left to be made on demand. Raises
@@ -145,10 +143,17 @@ def _prove_animation(image: Image.Image, write: Write, in_time: Callable[[], boo
         if first is None:
             first = animation.composed(image, image.size)
     assert first is not None
-    warm: list[Warm] = []
-    if width * height * total <= WARM_MAX_ANIMATED_PIXELS:
-        stored: OutputFormat = "gif" if image.format == "GIF" else "webp"
-        for recipe in [ALL[stored, size] for size in ("l", "m", "s")]:
-            if resolve(recipe, stored, width, height) is not None and in_time():
-                warm.append(_placed(recipe, animation.render(image, recipe)[0], write))
-    return Proof(width, height, fingerprint.placeholder(first), fingerprint.phash(first), tuple(warm))
+    warm = tuple(_warm_animation(image, total, write, in_time))
+    return Proof(width, height, fingerprint.placeholder(first), fingerprint.phash(first), warm)
+
+
+def _warm_animation(image: Image.Image, total: int, write: Write, in_time: Callable[[], bool]) -> Iterator[Warm]:
+    """Make the small sizes of an animation that has few pixels in all."""
+    width, height = image.size
+    if width * height * total > WARM_MAX_ANIMATED_PIXELS:
+        return
+    stored: OutputFormat = "gif" if image.format == "GIF" else "webp"
+    for size in DESCENDING[1:]:
+        recipe = ALL[stored, size]
+        if resolve(recipe, stored, width, height) is not None and in_time():
+            yield _placed(recipe, animation.render(image, recipe)[0], write)

@@ -62,9 +62,7 @@ class Pool:
             nice=settings.nice,
             limits=settings.limits,
         )
-        self._lanes: Lanes[WorkerHandle] = Lanes(
-            max(1, self._size - 1), settings.max_queued, settings.queue_deadline_s
-        )
+        self._lanes: Lanes[WorkerHandle] = Lanes(max(1, self._size - 1), settings.max_queued, settings.queue_deadline_s)
         self._workers: set[WorkerHandle] = set()
         self._zygote: Zygote | None = None
         self._zygote_lock = asyncio.Lock()

@@ -11,11 +11,11 @@ from PIL import Image, ImageCms
 import imgpro.imaging.worker  # noqa: F401 - what the forks will run
 from imgpro.imaging import encode, fingerprint
 from imgpro.imaging.render import render
-from imgpro.model import RenderJob, StoredFormat
+from imgpro.model import RenderJob
 from imgpro.recipes import ALL, OutputFormat
 
 SIDE_PX = 8
-PAIRS: tuple[tuple[StoredFormat, OutputFormat], ...] = (
+PAIRS: tuple[tuple[OutputFormat, OutputFormat], ...] = (
     ("jpeg", "webp"),
     ("png", "jpeg"),
     ("webp", "png"),

@@ -72,7 +72,7 @@ def reading() -> Iterator[None]:
         raise
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLarge from None
-    except Exception as error:
+    except Exception as error:  # there is no list of what a decoder may throw
         raise ImageBroken from error
 
 
@@ -127,7 +127,7 @@ def orientation_of(image: Image.Image) -> int:
     try:
         exif.load(data)
         value = exif.get(ORIENTATION_TAG, 1)
-    except Exception:  # private data in any state is no reason to refuse the pixels
+    except Exception:  # noqa: BLE001 - private data in any state is no reason to refuse the pixels
         return 1
     return value if isinstance(value, int) and value in TURNS else 1
 

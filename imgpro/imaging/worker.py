@@ -10,10 +10,10 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Final, NoReturn, cast
 
-from PIL import Image
+from PIL import _imaging
 
 from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError
 from imgpro.imaging import engine, sandbox
@@ -43,7 +43,7 @@ def main(sock: socket.socket, settings: WorkerSettings, parent: int) -> NoReturn
     sandbox.die_with_parent(parent)
     sandbox.close_files_except(sock.fileno())
     engine.apply_limits(settings.limits)
-    Image.core.set_blocks_max(KEPT_BLOCKS)
+    _imaging.set_blocks_max(KEPT_BLOCKS)
     try:
         worker = Worker(sock, settings)
         send(sock, sandbox.enter(settings))
@@ -101,7 +101,7 @@ class Worker:
         except OSError:
             # The descriptors are sound, so what failed is a limit: the output outgrew what a job may write.
             return Failed(ImageTooLarge.code, ImageTooLarge.message, leaving=True)
-        except Exception:
+        except Exception:  # noqa: BLE001 - see below
             # Nothing but the picture can have caused it; it has shown a fault in our code or a decoder's.
             return Failed(ImageBroken.code, ImageBroken.message, leaving=True)
         return Done(ingested=done.ingested, rendered=done.rendered, leaving=self._is_due())
@@ -164,10 +164,8 @@ def mapped(file: int) -> Iterator[mmap.mmap | None]:
     try:
         yield view
     finally:
-        try:
+        with suppress(BufferError):  # an exception on its way may still refer to a piece; the map goes when that does
             view.close()
-        except BufferError:
-            pass  # an exception on its way still refers to a piece; the map goes when that does
 
 
 def opened(file: mmap.mmap | None) -> IO[bytes]:
@@ -188,5 +186,5 @@ def write_at(file: int, data: bytes | memoryview, offset: int) -> int:
 
 def release_memory() -> None:
     """Give freed memory back to the system."""
-    Image.core.clear_cache()
+    _imaging.clear_cache()
     sandbox.libc.malloc_trim(0)

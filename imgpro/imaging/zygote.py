@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 
-from imgpro.imaging.protocol import Forked, Kill, WorkerSettings, decode_order, receive, send
+from imgpro.imaging.protocol import Forked, WorkerSettings, decode_order, receive, send
 
 
 def main(fd: int) -> None:
@@ -36,11 +36,11 @@ def _serve(control: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: set[int] = set()
     while True:
-        ready, _, _ = select.select([control, wake], [], [])
+        ready, _, _ = select.select([control.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 512)
             _reap(children)
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         data, files = receive(control)
         if not data:
