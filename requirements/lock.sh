@@ -35,3 +35,7 @@ lock engine-pillow "$@"
 # The plugins ask for Pillow; which one is installed is decided by `run`, so none is named here.
 lock runtime --no-emit-package pillow "$@"
 lock dev -c runtime.txt "$@"
+
+# A peer of `./run bench`; it lives in an environment of its own.
+cd ../bench
+lock thumbor "$@"
