@@ -23,6 +23,7 @@ class Sample:
     children_cpu_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     body_bytes: int = 0
+    elsewhere: float = 0.0
 
     @property
     def per_s(self) -> float:
@@ -119,7 +120,14 @@ async def closed_loop(pid: int, port: int, paths: list[str], *, seconds: float, 
     with Watch(pid) as watch:
         await asyncio.gather(*(client() for _ in range(concurrency)))
     return Sample(
-        len(latencies), watch.wall_s, watch.cpu_s, watch.peak_bytes, watch.children_cpu_s, latencies, body_bytes
+        len(latencies),
+        watch.wall_s,
+        watch.cpu_s,
+        watch.peak_bytes,
+        watch.children_cpu_s,
+        latencies,
+        body_bytes,
+        watch.elsewhere,
     )
 
 
@@ -127,10 +135,8 @@ def multipart(name: str, body: bytes) -> tuple[str, bytes]:
     """Return the header lines and the body of an upload of one file."""
     edge = "imgpro-bench-edge"
     head = f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
-    return (
-        f"Content-Type: multipart/form-data; boundary={edge}\r\n",
-        head.encode() + body + f"\r\n--{edge}--\r\n".encode(),
-    )
+    end = f"\r\n--{edge}--\r\n"
+    return f"Content-Type: multipart/form-data; boundary={edge}\r\n", head.encode() + body + end.encode()
 
 
 def wrk(pid: int, port: int, path: str, *, seconds: float, connections: int) -> Sample | None:
@@ -149,8 +155,13 @@ def wrk(pid: int, port: int, path: str, *, seconds: float, connections: int) -> 
         raise RuntimeError(f"{address}: {done.stdout}")
     count = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", done.stdout)
     tail = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
-    assert count and tail, done.stdout
+    if count is None or tail is None:
+        raise RuntimeError(done.stdout)
     unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
     return Sample(
-        int(count[1]), float(count[2]) * unit[count[3]], watch.cpu_s, latencies_s=[float(tail[1]) * unit[tail[2]]]
+        int(count[1]),
+        float(count[2]) * unit[count[3]],
+        watch.cpu_s,
+        latencies_s=[float(tail[1]) * unit[tail[2]]],
+        elsewhere=watch.elsewhere,
     )

@@ -1,4 +1,4 @@
-"""The least an upload can cost: hash, one full decode, s, m and l from it, each encoded. No server, no disk, no limits."""
+"""The least an upload can cost: hash, one full decode, s, m and l from it, each encoded. No server, no disk."""
 
 import json
 import subprocess
@@ -19,7 +19,8 @@ def once():
     for edge in (1080, 640, 320):
         width, height = image.size
         short = min(width, height)
-        image = image.resize((width * edge // short, height * edge // short), Image.Resampling.LANCZOS, reducing_gap=1.8)
+        size = width * edge // short, height * edge // short
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.8)
         image.save(io.BytesIO(), "JPEG", quality=82)
 once()
 spent = []

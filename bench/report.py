@@ -37,7 +37,7 @@ HEADER = (
 def machine() -> dict[str, str]:
     """Say what the figures were measured on."""
     models = [text for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")]
-    from PIL import Image
+    import PIL
 
     def version(*command: str) -> str:
         try:
@@ -52,7 +52,7 @@ def machine() -> dict[str, str]:
         "cpu": models[0].partition(": ")[2] if models else platform.machine(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "imaging": Image.__version__,
+        "imaging": PIL.__version__,
         "node": version("node", "--version"),
         "nginx": version("nginx", "-v"),
     }

@@ -50,6 +50,11 @@ def _median(samples: list[load.Sample]) -> load.Sample:
     return sorted(samples, key=lambda sample: sample.per_s)[len(samples) // 2]
 
 
+def _noise(sample: load.Sample) -> dict[str, float | str]:
+    """Name what else ran meanwhile, where it was enough to distort the figures."""
+    return {"busy elsewhere": f"{sample.elsewhere:.0%}"} if sample.elsewhere > 0.05 else {}
+
+
 def _start_all(bench: Bench, kinds: list[type[servers.Server]]) -> list[servers.Server]:
     started: list[servers.Server] = []
     for kind in kinds:
@@ -100,6 +105,7 @@ def _cold_row(bench: Bench, running: list[servers.Server], key: str, size: str, 
             "p99 ms": sample.quantile_ms(0.99),
             "peak MB": max(one.peak_bytes for one in samples[name]) / MIB,
             "KB": sample.body_bytes / 1024,
+            **_noise(sample),
         }
         figure = Figure(row, name, values)
         if ours and name != "imgpro cold":
@@ -168,6 +174,7 @@ def _fast_figures(row: str, medians: dict[str, load.Sample], size: int, beside: 
             "CPU ms": sample.cpu_ms,
             "p99 ms": sample.quantile_ms(0.99),
             "KB": size / 1024,
+            **_noise(sample),
         }
         figure = Figure(row, name, values)
         if ours and name != "imgpro":

@@ -44,7 +44,8 @@ http {{
   sendfile on;
   tcp_nopush on;
   types {{ image/jpeg jpg; image/png png; image/webp webp; }}
-  client_body_temp_path {work}; proxy_temp_path {work}; fastcgi_temp_path {work}; uwsgi_temp_path {work}; scgi_temp_path {work};
+  client_body_temp_path {work}; proxy_temp_path {work}; fastcgi_temp_path {work};
+  uwsgi_temp_path {work}; scgi_temp_path {work};
   server {{
     listen 127.0.0.1:{port};
     root {folder};
@@ -52,6 +53,10 @@ http {{
   }}
 }}
 """
+
+
+def _source(name: str) -> str:
+    return name.partition("-")[0]
 
 
 class Server:
@@ -197,7 +202,7 @@ class Ipx(Server):
 
     def picture_path(self, name: str, size: str, fmt: str) -> str | None:
         quality = {"jpeg": f",q_{JPEG_QUALITY}", "webp": f",q_{WEBP_QUALITY}", "png": ""}[fmt]
-        return f"/f_{fmt},w_{width_px(name.split('-')[0], size)}{quality}/{name}"
+        return f"/f_{fmt},w_{width_px(_source(name), size)}{quality}/{name}"
 
 
 class Sharp(Ipx):
@@ -205,7 +210,7 @@ class Sharp(Ipx):
     script = "sharp.mjs"
 
     def picture_path(self, name: str, size: str, fmt: str) -> str | None:
-        return f"/{width_px(name.split('-')[0], size)}/{fmt}/{name}"
+        return f"/{width_px(_source(name), size)}/{fmt}/{name}"
 
 
 class Thumbor(Server):
@@ -239,7 +244,7 @@ class Thumbor(Server):
         return "/healthcheck"
 
     def picture_path(self, name: str, size: str, fmt: str) -> str | None:
-        return f"/unsafe/{width_px(name.split('-')[0], size)}x0/filters:format({fmt})/{name}"
+        return f"/unsafe/{width_px(_source(name), size)}x0/filters:format({fmt})/{name}"
 
 
 class Nginx(Server):
@@ -269,7 +274,7 @@ class Nginx(Server):
     def picture_path(self, name: str, size: str, fmt: str) -> str | None:
         if fmt != "jpeg" or not NGINX_MODULE.is_file():
             return None
-        return f"/{width_px(name.split('-')[0], size)}/{name}"
+        return f"/{width_px(_source(name), size)}/{name}"
 
 
 class Bare(Server):
