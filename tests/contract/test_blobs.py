@@ -463,3 +463,19 @@ async def test_an_adoption_that_was_begun_is_finished(store, monkeypatch):
             await task
         async with store._adopting.hold(staged.digest):
             assert read(store, staged.digest) == b"picture"
+
+
+async def test_a_failed_upload_does_not_take_the_blob_of_another_with_it(store, monkeypatch):
+    """The first of two at once cannot flush the directory and withdraws; the second must not rely on its file."""
+    real, failed = os.fsync, []
+
+    def fsync(fd):
+        if is_directory(fd) and not failed:
+            failed.append(fd)
+            raise OSError(errno.EIO, "injected")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    answers = await asyncio.gather(*(put(store, b"picture") for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(answer, StorageFault) for answer in answers) == 1
+    assert read(store, blake3(b"picture").hexdigest()) == b"picture"
