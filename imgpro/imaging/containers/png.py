@@ -18,6 +18,7 @@ from imgpro.model import Limits, Probe
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _MAX_DATA_CHUNKS: Final = 100_000  # 70 MB in pieces of 700 bytes; encoders write 8 KB and more
 _MAX_FRAME_BYTES: Final = 1_000_000_000  # inflated, over all frames after the first: some 3 s of work
+_TEXTS_LOOKED_INTO: Final = 20  # for the names of what goes; a thousand of them could each inflate to a megabyte
 
 
 def examine(data: memoryview, limits: Limits) -> Examined:
@@ -35,6 +36,8 @@ class _Walk:
         self._kept: set[bytes] = set()  # the ancillary chunk types of which one was kept
         self._data_chunks = 0
         self._other_chunks = 0
+        self._texts = 0
+        self._profile_judged = False
         self._previous = b""
         self._rows: Rows | None = None  # of the picture itself, once its data comes
         self._announced = 0  # frames of the animation
@@ -90,7 +93,8 @@ class _Walk:
             case b"eXIf":
                 self._exif(chunk)
             case b"tEXt" | b"zTXt" | b"iTXt":
-                self._cleaning.drop(*png_chunks.text_kinds(chunk))
+                self._texts += 1
+                self._cleaning.drop(*png_chunks.text_kinds(chunk, inflating=self._texts <= _TEXTS_LOOKED_INTO))
             case b"tIME":
                 self._cleaning.drop("time")
             case _ if chunk.critical:
@@ -188,10 +192,12 @@ class _Walk:
 
     def _ancillary(self, chunk: Chunk) -> None:
         staying = None
-        if self._rows is None and chunk.type not in self._kept:
+        profile = chunk.type == b"iCCP"
+        if self._rows is None and chunk.type not in self._kept and not (profile and self._profile_judged):
             staying = png_chunks.ancillary(chunk, self._header, self._palette_entries)
+            self._profile_judged |= profile  # one only: each may cost the inflating of megabytes
         if staying is None:
-            self._cleaning.drop("application_data" if chunk.type == b"iCCP" else "unknown_chunks")
+            self._cleaning.drop("application_data" if profile else "unknown_chunks")
             return
         self._kept.add(chunk.type)
         if len(staying) == len(chunk.body):

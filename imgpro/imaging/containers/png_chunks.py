@@ -179,16 +179,21 @@ def _inflate(stream: bytes | memoryview, most_bytes: int) -> tuple[bytes | None,
     return plain, len(inflater.unused_data)
 
 
-def text_kinds(chunk: Chunk) -> tuple[str, ...]:
-    """Name what a tEXt, zTXt or iTXt chunk holds: plain text, or one of the profiles that are hidden in such."""
+def text_kinds(chunk: Chunk, inflating: bool) -> tuple[str, ...]:
+    """Name what a tEXt, zTXt or iTXt chunk holds: plain text, or one of the profiles that are hidden in such.
+
+    Without `inflating` a compressed profile is named and not looked into.
+    """
     keyword, _, rest = bytes(chunk.body).partition(b"\0")
     if keyword == b"XML:com.adobe.xmp":
         packet = rest[2:].split(b"\0", 2)[-1]
         if rest[:1] == b"\1":
-            packet = _inflate(packet, _MAX_TEXT_BYTES)[0] or b""
+            packet = (_inflate(packet, _MAX_TEXT_BYTES)[0] if inflating else None) or b""
         return ("xmp", "gps") if exif.xmp_has_gps(packet) else ("xmp",)
     kind = _RAW_PROFILES.get(keyword.lower().removeprefix(b"raw profile type "), "text")
     if kind == "exif":
+        if not inflating:
+            return ("exif",)
         text = rest if chunk.type == b"tEXt" else _inflate(rest[1:], _MAX_TEXT_BYTES)[0] or b""
         return exif.read(_unhex(text)).kinds
     return (kind,)

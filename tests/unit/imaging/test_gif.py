@@ -169,6 +169,7 @@ def test_too_large_to_decode() -> None:
 def test_frames_are_counted_and_weighed() -> None:
     one = frame(0, 0, 10, 10)
     assert gif.examine(memoryview(made(one * 1_000)), LIMITS).probe.frames == 1_000
+    assert gif.examine(memoryview(made(one)), Limits(max_frame_pixels=99)).probe.frames == 1  # no animation
     with pytest.raises(ImageTooLarge, match="1000 frames"):
         gif.examine(memoryview(made(one * 50_000)), LIMITS)
     with pytest.raises(ImageTooLarge, match="over all frames"):

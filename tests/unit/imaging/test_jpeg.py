@@ -267,7 +267,7 @@ def test_twelve_bits_are_not_accepted() -> None:
         patched(9, b"\x02"),  # components
         patched(11, b"\x51"),  # sampling beyond 4
         patched(11, b"\x01"),  # sampling of nothing
-        patched(11, b"\x32\x00\x02\x22"),  # two thirds
+        patched(11, b"\x31\x00\x02\x21"),  # two thirds
         patched(11, b"\x44\x00\x02\x44"),  # more than ten blocks in a unit
         patched(10, b"\x02"),  # a component twice
         patched(0, PLAIN[frame_at(PLAIN) : frame_at(PLAIN) + 19] * 2),

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpro.errors import ImageBroken, ImageTooLarge
 from imgpro.imaging.containers import png as walker
+from imgpro.imaging.containers import png_chunks as png_parts
 from imgpro.model import Limits
 from tests.containers import (
     LIMITS,
@@ -177,7 +179,11 @@ def test_what_hides_behind_the_profile_goes() -> None:
 
 def test_a_profile_that_is_a_bomb_goes() -> None:
     bomb = srgb_profile() + bytes(100_000_000)
-    examined, stored = clean(walker.examine, behind_header((b"iCCP", b"icc\0\0" + zlib.compress(bomb, 9))))
+    data = behind_header((b"iCCP", b"icc\0\0" + zlib.compress(bomb, 9)))
+    tracemalloc.start()
+    examined, stored = clean(walker.examine, data)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
     assert (examined.removed, stored) == (("application_data",), PLAIN)
 
 
@@ -296,6 +302,15 @@ def test_too_large_to_decode() -> None:
     for size in ((20_001, 1), (1, 20_001), (7_072, 7_072), (2**32 - 1, 2**32 - 1)):
         with pytest.raises(ImageTooLarge):
             walker.examine(memoryview(png([header(*size, 8, 2, 0, 0, 0)])), LIMITS)
+
+
+def test_a_thousand_small_bombs_are_not_all_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    inflate = png_parts._inflate
+    monkeypatch.setattr(png_parts, "_inflate", lambda *args: calls.append(1) or inflate(*args))
+    bombs = [(b"iCCP", b"icc\0\0" + zlib.compress(bytes(9))), (b"zTXt", b"Raw profile type exif\0\0")] * 400
+    assert clean(walker.examine, behind_header(*bombs))[1] == PLAIN
+    assert len(calls) <= 21
 
 
 def test_a_flood_of_chunks_ends_early() -> None:
