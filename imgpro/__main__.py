@@ -4,13 +4,15 @@ import sys
 
 
 def main() -> None:
-    """Run as a worker's parent when asked to by the server, as the command line otherwise."""
+    """Run as the workers' parent when the server asks for one, as the command line otherwise."""
+    if sys.flags.optimize:
+        sys.exit("imgpro: python -O removes checks that imgpro relies on; start it without -O")
     if sys.argv[1:2] == ["__zygote__"]:
         from imgpro.imaging import zygote  # only this process may load the decoders
 
         zygote.main(int(sys.argv[2]))
         return
-    from imgpro.cli.commands import cli  # a worker's parent needs no command line
+    from imgpro.cli.commands import cli  # and it needs no command line
 
     cli(prog_name="imgpro")
 

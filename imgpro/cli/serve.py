@@ -9,11 +9,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 import uvloop
-from aiohttp import web
 
 from imgpro import __version__
 from imgpro.appliance import Appliance
@@ -24,9 +22,7 @@ from imgpro.settings import Settings
 from imgpro.sources import Listen, Loaded, parse_listen
 from imgpro.web.access import AccessLog
 from imgpro.web.app import build_runner
-from imgpro.web.server import Runner
-
-BACKLOG: Final = 1024
+from imgpro.web.server import BACKLOG
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +47,17 @@ async def _serve(settings: Settings, data: Path, sockets: Sequence[socket.socket
         access = AccessLog(as_json=wants_json(settings.log)) if settings.log.access else None
         runner = build_runner(appliance, access)
         await runner.setup()
-        sites = [web.SockSite(runner, sock, backlog=BACKLOG) for sock in sockets]
-        for site in sites:
-            await site.start()
+        for sock in sockets:
+            await runner.listen(sock)
         appliance.fetcher.own_ports = frozenset(sock.getsockname()[1] for sock in sockets if _is_inet(sock))
         jobs = Jobs(appliance)
         jobs.start()
         _banner(settings, data, sockets)
         await stop.wait()
         await jobs.stop()
-        await _stop(appliance, runner, sites)
+        appliance.draining = True
+        log.info("stopping")
+        await runner.cleanup()
         if access is not None:
             access.flush()
     finally:
@@ -73,15 +70,6 @@ def _on_signal(stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(130)
     stop.set()
-
-
-async def _stop(appliance: Appliance, runner: Runner, sites: Sequence[web.BaseSite]) -> None:
-    """Take no new connections, let requests under way end, then close what is left."""
-    appliance.draining = True
-    log.info("stopping")
-    for site in sites:
-        await site.stop()
-    await runner.cleanup()
 
 
 def _bind(address: Listen) -> socket.socket:

@@ -6,7 +6,8 @@ Lives in the server process, which never decodes and never imports Pillow. What 
 - the worker answers with an error: the same error;
 - the deadline passes, also because the worker was stopped: the worker is killed, ImageTooLarge;
 - the worker dies: once more on another worker, since the death may have been another's doing (memory ran out,
-  somebody killed it); dies that one too, it is the picture: ImageBroken.
+  somebody killed it); dies that one too, it is the picture: ImageBroken for an upload, ImageTooLarge for a
+  derivative of a picture that is known to be sound.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How much CPU work is done at once, and how much of it may wait."""
 
     workers: int = 0  # 0: one for each core this process may use
-    worker_memory_bytes: int = 1 << 30
+    # A 50-megapixel picture takes 0.5 GiB in most formats, 1 as WebP with transparency, 1.7 as AVIF in full size.
+    worker_memory_bytes: int = 2 << 30
     deadline_s: float = 12.0
     max_queued: int = 64
     queue_deadline_s: float = 30.0
@@ -97,7 +99,7 @@ class Pool:
         task = IngestTask(self._settings.deadline_s * WARM_SHARE)
         lane = Lane.HEAVY if os.fstat(source_fd).st_size > HEAVY_SOURCE_BYTES else Lane.LIGHT
         done = await self._do(task, (source_fd, clean_fd, out_fd), lane)
-        if done.ingested is None:
+        if done is None or done.ingested is None:
             raise ImageBroken
         return done.ingested
 
@@ -107,8 +109,8 @@ class Pool:
         Raises ImageBroken, ImageTooLarge, Busy.
         """
         done = await self._do(RenderTask(job), (source_fd, out_fd), lane_of(job, os.fstat(source_fd).st_size))
-        if done.rendered is None:
-            raise ImageBroken
+        if done is None or done.rendered is None:
+            raise ImageTooLarge
         return done.rendered
 
     def status(self) -> PoolStatus:
@@ -121,8 +123,8 @@ class Pool:
             kills=self._kills,
         )
 
-    async def _do(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done:
-        """Have one job done by whichever worker is free."""
+    async def _do(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done | None:
+        """Have one job done by whichever worker is free; None where it was the death of them."""
         for _ in range(ATTEMPTS):
             try:
                 answer = await self._on_worker(task, files, lane)
@@ -131,7 +133,7 @@ class Pool:
             if isinstance(answer, Done):
                 return answer
             raise by_code(answer.code, answer.message)
-        raise ImageBroken
+        return None
 
     async def _on_worker(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done | Failed:
         if self._closed:

@@ -20,7 +20,7 @@ _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(MAX_FILES * array.array("i").itemsiz
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     """What a worker is allowed. Also the zygote's order to fork one; the worker's socket comes with it."""
 
-    memory_bytes: int = 1 << 30  # address space on top of what the program itself takes
+    memory_bytes: int = 2 << 30  # address space on top of what the program itself takes
     deadline_s: float = 12.0  # of CPU time a job
     file_bytes: int = 1 << 30  # the longest output file
     jobs: int = 256  # then the worker is replaced

@@ -53,6 +53,7 @@ def close_files_except(keep: int) -> None:
 
 def enter(settings: WorkerSettings) -> SandboxReport:
     """Confine this process for the rest of its life and return what is in force."""
+    os.chdir("/")  # Pillow asks where it is when it saves a picture it opened; that must not be a folder that went
     _step_back(settings.nice)
     _limit(settings)
     _drop_privileges()

@@ -36,6 +36,10 @@ from imgpro.model import Ingested, Limits, Rendered
 IDLE_MS: Final = 1_000
 # Pixel memory kept between jobs: giving it back and faulting it in again costs a tenth of a decode.
 KEPT_BLOCKS: Final = 4
+# Larger pieces go back to the system when freed. Left alone, the C library begins to keep pieces of up to 32 MB,
+# and after a few jobs the address space is full of holes too small for a large picture.
+M_MMAP_THRESHOLD: Final = -3
+MMAP_THRESHOLD_BYTES: Final = 4 << 20
 
 
 def main(sock: socket.socket, settings: WorkerSettings, parent: int) -> NoReturn:
@@ -44,6 +48,7 @@ def main(sock: socket.socket, settings: WorkerSettings, parent: int) -> NoReturn
     sandbox.close_files_except(sock.fileno())
     engine.apply_limits(settings.limits)
     _imaging.set_blocks_max(KEPT_BLOCKS)
+    sandbox.libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
     try:
         worker = Worker(sock, settings)
         send(sock, sandbox.enter(settings))

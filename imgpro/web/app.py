@@ -14,12 +14,6 @@ from imgpro.web.server import Runner
 from imgpro.web.upload import UploadHandlers
 
 _ID = "{id:[0-9A-Za-z]{12}}"
-_PREFLIGHT = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-API-Key, Range",
-    "Access-Control-Max-Age": "86400",
-}
 
 
 def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
@@ -47,8 +41,6 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/v1/import", uploads.post_import),
         web.get(f"/v1/media/{_ID}", media.get_media),
         web.delete(f"/v1/media/{_ID}", media.delete_media),
-        web.route("OPTIONS", "/v1/{path:.*}", preflight),
-        web.route("OPTIONS", "/t/{path:.*}", preflight),
         web.get("/", pages.get_home),
         web.get("/api/quick-start", pages.get_quick_start),
         web.get(f"/{_ID}", pages.get_viewer),
@@ -61,8 +53,3 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.get("/healthz", health.get_healthz),
         web.get("/readyz", health.get_readyz),
     ]
-
-
-async def preflight(request: web.Request) -> web.Response:
-    """Allow scripts of any origin: credentials are keys in a header, never cookies."""
-    return web.Response(status=204, headers=_PREFLIGHT)

@@ -7,6 +7,7 @@ chain of wrappers.
 
 import itertools
 import logging
+import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
+BACKLOG: Final = 1024
+
 # aiohttp's keep-alive default of an hour is also its only limit on slow request headers.
 CONNECTION_OPTIONS: Final[dict[str, Any]] = {
     "keepalive_timeout": 30.0,
@@ -38,6 +41,15 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
     "max_field_size": 8190,
     "max_headers": 64,
     "access_log": None,
+}
+
+
+# Scripts of any origin may call: credentials are keys in a header, never cookies.
+PREFLIGHT: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-API-Key, Range",
+    "Access-Control-Max-Age": "86400",
 }
 
 
@@ -72,6 +84,7 @@ class Dispatch:
             route = _route(request)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
+            response.headers["Server"] = "imgpro"
         if self._access is not None:
             sent = response.content_length or 0
             client = self._clients.address(request)
@@ -88,6 +101,8 @@ class Dispatch:
                 status=redirect.status, headers={"Location": redirect.headers["Location"], "Cache-Control": "no-store"}
             )
         except web.HTTPException as problem:
+            if request.method == hdrs.METH_OPTIONS and request.path.startswith(("/v1/", "/t/")):
+                return web.Response(status=204, headers=PREFLIGHT)
             response = self._pages.for_browser(request, problem.status) or respond.from_http_exception(problem)
         except (ConnectionResetError, ConnectionAbortedError):
             raise
@@ -195,6 +210,10 @@ class Runner(web.AppRunner):
     ) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=settings.stop_deadline_s, **CONNECTION_OPTIONS)
         self._parts = (settings, clients, hot, access, pages)
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Answer on a bound socket until `cleanup`, which lets requests under way end first."""
+        await web.SockSite(self, sock, backlog=BACKLOG).start()
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -220,7 +220,10 @@ def _read_locations(reader: Reader, meta: Meta) -> None:
         raise ImageBroken("The places of the items are damaged.")
     index_size = index_size if version else 0
     total, seen = 0, set()
-    for _ in range(reader.number(4 if version == 2 else 2)):
+    listed = reader.number(4 if version == 2 else 2)
+    if listed > MAX_ITEMS:
+        raise ImageTooLarge(f"The file has more than {MAX_ITEMS} items.")
+    for _ in range(listed):
         number = reader.number(4 if version == 2 else 2)
         method = reader.number(2) & 15 if version else IN_FILE
         source = reader.number(2)

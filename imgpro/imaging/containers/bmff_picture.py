@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from imgpro.errors import ImageBroken, ImageTooLarge, UnsupportedFormat
-from imgpro.imaging.containers.bmff_boxes import Box, Item, Meta, Reader, payload
+from imgpro.imaging.containers.bmff_boxes import Box, Extent, Item, Meta, Reader, payload
 from imgpro.imaging.containers.bmff_codecs import Stream, read_av1, read_hevc
 from imgpro.model import Limits, Probe, StoredFormat
 
@@ -18,6 +18,7 @@ _MAX_DEPTH: Final = 4
 _MAX_PICTURES: Final = 16  # coded in one item: layers, never a film
 # Tiles stick out over the edges of the picture, so they may have more pixels than it together.
 _TILE_ALLOWANCE: Final = 2
+_MAX_READS: Final = 3  # of any byte, when items with different set-up share their data
 
 _CODED: Final[dict[bytes, StoredFormat]] = {b"av01": "avif", b"hvc1": "heic"}
 _DERIVED: Final[dict[StoredFormat, frozenset[bytes]]] = {
@@ -64,6 +65,8 @@ class _Finder:
         self.formats: set[StoredFormat] = set()
         self.costs: dict[int, int] = {}
         self.inputs: dict[int, tuple[int, ...]] = {}
+        self._streams: dict[tuple[tuple[Extent, ...], int], Stream] = {}
+        self._unread = _MAX_READS * len(data)
         for reference in meta.references:
             if reference.type == b"dimg":
                 if reference.source in self.inputs:
@@ -131,10 +134,16 @@ class _Finder:
         return stream.width * stream.height * stream.pictures
 
     def _stream(self, item: Item, config: Box) -> Stream:
-        body = payload(self.data, item)
-        if item.type == b"av01":
-            return read_av1(body)
-        return read_hevc(self.data[config.body : config.end], body)
+        """Read the bit stream of an item. Equal tiles may share one; what is read over and over is limited."""
+        key = (item.extents, config.start)
+        if key not in self._streams:
+            self._unread -= item.length
+            if self._unread < 0:
+                raise ImageTooLarge("The parts of the picture refer to the same data too often.")
+            body = payload(self.data, item)
+            setup = self.data[config.body : config.end]
+            self._streams[key] = read_av1(body) if item.type == b"av01" else read_hevc(setup, body)
+        return self._streams[key]
 
     def _check_derived(self, item: Item, inputs: tuple[int, ...], size: tuple[int, int]) -> None:
         if len(inputs) > _MAX_TILES:

@@ -72,6 +72,7 @@ class _Sanitiser:
         self._bare = False  # the root element has no namespace: then nothing is expected to have one
         self._links = False  # xlink is used
         self._style: list[str] | None = None
+        self._style_chars = 0
         self._weight = Weight()
         self._embedded = Embedded(limits)
 
@@ -188,6 +189,8 @@ class _Sanitiser:
             return (name, value) if value else None
         if name in rules.NAME_ATTRIBUTES or (element == "style" and name in ("type", "media")):
             return name, value
+        if name in rules.LONG_ATTRIBUTES:
+            return (name, value) if rules.plain_geometry(value) else None
         ids = rules.value_references(value) if name in rules.ATTRIBUTES else None
         if ids is None:
             return None
@@ -233,6 +236,9 @@ class _Sanitiser:
 
     def _write_style(self, source: str) -> None:
         self._style = None
+        self._style_chars += len(source)
+        if self._style_chars > rules.MAX_STYLE_CHARS:
+            raise ImageTooLarge("The style sheet of the drawing is too large.")
         text, references, lost = rules.stylesheet(source)
         if lost:
             self._remove("unknown_chunks")

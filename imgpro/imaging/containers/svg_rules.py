@@ -68,6 +68,7 @@ NAME_ATTRIBUTES: Final = frozenset(
 XML_ATTRIBUTES: Final = frozenset({"space", "lang"})
 LONG_ATTRIBUTES: Final = frozenset({"d", "points"})
 MAX_ATTRIBUTE_CHARS: Final = 65_536
+MAX_STYLE_CHARS: Final = 1_000_000
 
 _FUNCTIONS: Final = _words(
     """
@@ -76,6 +77,7 @@ _FUNCTIONS: Final = _words(
     """
 )
 _LOCAL_URL: Final = re.compile(r"""url\(\s*(?:#([\w.:-]+)|"#([\w.:-]+)"|'#([\w.:-]+)')\s*\)""", re.IGNORECASE)
+_GEOMETRY: Final = re.compile(r"[\w\s,.+\-]*")
 _PLAIN_VALUE: Final = re.compile(r"""[\w\s#%.,()+\-*/'"!]*""")
 _FUNCTION: Final = re.compile(r"[^\W\d][\w-]*\Z")
 _MAX_FUNCTION_CHARS: Final = 32
@@ -90,6 +92,11 @@ def local_href(value: str) -> str | None:
     """Return the id that an address names inside the drawing, or None for any other address."""
     found = _LOCAL_HREF.fullmatch(value)
     return found[1] if found else None
+
+
+def plain_geometry(value: str) -> bool:
+    """Tell whether a path or list of points is made of letters and numbers alone."""
+    return _GEOMETRY.fullmatch(value) is not None
 
 
 def value_references(value: str) -> list[str] | None:

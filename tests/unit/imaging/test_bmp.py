@@ -93,7 +93,9 @@ def test_every_accepted_kind_decodes_and_is_clean(name: str) -> None:
 def test_trailing_bytes_and_gap_go_and_pixels_stay(name: str) -> None:
     clean = GOOD[name]
     (pixels_at,) = struct.unpack_from("<I", clean, 10)
-    padded = clean[:10] + struct.pack("<I", pixels_at + 16) + clean[14:pixels_at] + b"S3CRET-IN-A-GAP!" + clean[pixels_at:]
+    padded = (
+        clean[:10] + struct.pack("<I", pixels_at + 16) + clean[14:pixels_at] + b"S3CRET-IN-A-GAP!" + clean[pixels_at:]
+    )
     padded += b"<script>evil()</script>"
     examined = examine(padded)
     result = joined(examined, padded)

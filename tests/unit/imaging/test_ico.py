@@ -85,7 +85,9 @@ def test_clean_icons_stay_as_they_are(name: str) -> None:
 
 
 def test_gaps_trailing_bytes_and_text_of_pictures_go() -> None:
-    data = icon((png(32, text="made by alice"), 32, 32), (dib(16, 8) + b"slack", 16, 8), lead=b"lead-in", tail=b"PK\3\4")
+    data = icon(
+        (png(32, text="made by alice"), 32, 32), (dib(16, 8) + b"slack", 16, 8), lead=b"lead-in", tail=b"PK\3\4"
+    )
     examined = examine(data)
     result = joined(examined, data)
     assert {"unknown_chunks", "trailing_data"} <= set(examined.removed)

@@ -1,0 +1,158 @@
+"""A real server process for tests, and a small client that shows exactly what went over the wire."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+UNLIMITED = {
+    "IMGPRO_ANONYMOUS_UPLOADS_PER_HOUR": "unlimited",
+    "IMGPRO_ANONYMOUS_UPLOADS_PER_DAY": "unlimited",
+    "IMGPRO_ANONYMOUS_ATTEMPTS_PER_MINUTE": "unlimited",
+    "IMGPRO_IMPORTS_PER_HOUR": "unlimited",
+}
+START_S = 30.0
+
+
+class Answer:
+    """One HTTP answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.headers.get('Content-Type')} {self.body[:200]!r}>"
+
+
+class Server:
+    """`imgpro run` as a child process on a free loopback port."""
+
+    def __init__(self, data: Path, env: Mapping[str, str] | None = None, *args: str) -> None:
+        self.data = data
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")}
+        self.env = {**inherited, **(env or {})}
+        self._args = args
+        self._log = tempfile.TemporaryFile("w+b")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> "Server":
+        command = [sys.executable, "-m", "imgpro", "run", "--data", str(self.data), "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            [*command, *self._args], env=self.env, cwd=ROOT, stderr=self._log, stdout=self._log
+        )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.log())
+            if match:
+                self.port = int(match[1])
+                return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise AssertionError(f"the server did not start:\n{self.log()}")
+
+    def log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 40.0) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.stop(signal.SIGKILL)
+        self._log.close()
+
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        path = path.removeprefix(self.base)
+        return self.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+    def upload(self, body: bytes, filename: str = "picture", /, **fields: str) -> Answer:
+        content, kind = multipart([("file", filename, body), *((k, None, v.encode()) for k, v in fields.items())])
+        return self.request("POST", "/v1/upload", content, {"Content-Type": kind})
+
+    def must_upload(self, body: bytes, filename: str = "picture", /, **fields: str) -> dict[str, Any]:
+        answer = self.upload(body, filename, **fields)
+        assert answer.status == 201, answer
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def multipart(parts: list[tuple[str, str | None, bytes]]) -> tuple[bytes, str]:
+    """Return a form's body and content type; parts are (field, file name or None, content)."""
+    boundary = uuid.uuid4().hex
+    out = bytearray()
+    for field, filename, content in parts:
+        disposition = f'form-data; name="{field}"'
+        if filename is not None:
+            escaped = filename.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+            disposition += f'; filename="{escaped}"'
+        out += f"--{boundary}\r\nContent-Disposition: {disposition}\r\n\r\n".encode() + content + b"\r\n"
+    out += f"--{boundary}--\r\n".encode()
+    return bytes(out), f"multipart/form-data; boundary={boundary}"
+
+
+@contextlib.contextmanager
+def running(data: Path, env: Mapping[str, str] | None = None, *args: str) -> Iterator[Server]:
+    """Start a server and end it, whatever happens between."""
+    server = Server(data, env, *args)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+def leftovers(data: Path) -> list[str]:
+    """Return what lies in `tmp/`, which is empty whenever no request is under way."""
+    return sorted(path.name for path in (data / "tmp").iterdir())
+
+
+def blobs(data: Path) -> list[Path]:
+    """Return the stored originals."""
+    return [path for path in (data / "blobs").rglob("*") if path.is_file()]

@@ -1,0 +1,45 @@
+from imgpro.flows.upkeep import SETTLE_S, ClockWatch
+
+
+class Clocks:
+    wall = 1_800_000_000.0
+    mono = 50.0
+
+    def pass_s(self, seconds, jump=0.0):
+        self.mono += seconds
+        self.wall += seconds + jump
+
+
+def watch():
+    clocks = Clocks()
+    return clocks, ClockWatch(lambda: clocks.wall, lambda: clocks.mono)
+
+
+def test_a_fresh_start_waits_before_it_trusts_the_clock():
+    clocks, clock = watch()
+    clocks.pass_s(60)
+    assert not clock.steady()
+    clocks.pass_s(SETTLE_S)
+    assert clock.steady()
+
+
+def test_a_jump_forward_expires_nothing_until_the_clock_was_steady_again():
+    clocks, clock = watch()
+    clocks.pass_s(SETTLE_S)
+    assert clock.steady()
+    clocks.pass_s(60, jump=30 * 365 * 86400)
+    assert not clock.steady()
+    clocks.pass_s(60)
+    assert not clock.steady()
+    clocks.pass_s(60, jump=-30 * 365 * 86400)
+    assert not clock.steady()
+    clocks.pass_s(SETTLE_S)
+    assert clock.steady()
+
+
+def test_slow_drift_is_not_a_jump():
+    clocks, clock = watch()
+    for _ in range(1000):
+        clocks.pass_s(60, jump=0.5)
+        clock.steady()
+    assert clock.steady()
