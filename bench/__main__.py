@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from bench import pictures, report, rows, servers
+from bench.figures import Bench, Figure
 
 EPILOG = """rows: memory cached-30kb original-3mb first-view coalesce-200 upload-3mb
 cold-{12mp,24mp}-{s,m,l}-{jpeg,webp} cold-shot-m-{png,webp}; patterns like 'cold-12mp-*' work"""
@@ -48,7 +49,7 @@ def main() -> int:
     seconds = options.seconds or (1.5 if options.quick else 2.5)
     rounds = options.rounds or (1 if options.quick else 3)
     begun = time.monotonic()
-    figures: list[rows.Figure] = []
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="imgpro-bench-", ignore_cleanup_errors=True) as temporary:
         work = Path(temporary)
         os.chmod(work, 0o755)
@@ -56,7 +57,7 @@ def main() -> int:
         folder.mkdir()
         names = pictures.lay_out(folder)
         peers = chosen_peers(options.peers)
-        bench = rows.Bench(folder, work, names, seconds, rounds, peers, not options.no_imgpro)
+        bench = Bench(folder, work, names, seconds, rounds, peers, not options.no_imgpro)
         print(report.HEADER, flush=True)
         for group in rows.GROUPS:
             for figure in group(bench, lambda row: any(fnmatch.fnmatch(row, pattern) for pattern in patterns)):

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.rows import Figure
+from bench.figures import Figure
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -1,4 +1,4 @@
-"""What is measured, row by row. A row yields figures; `report` turns them into a table.
+"""The other rows: memory, pictures already made, originals, uploads. `report` turns figures into a table.
 
 Rounds of the servers are interleaved, so that a slow spell of the machine meets all of them; the median counts.
 """
@@ -7,121 +7,12 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import cost, load, reference, servers
+from bench.figures import MIB, Bench, Figure, median, noise
 from bench.pictures import PHOTOS, SOURCES, variant
-
-MIB = 1024 * 1024
-
-
-# Peers that are here for orientation: a few rows of them say all, and the run stays short.
-SAMPLED = {
-    "nginx": ("cold-12mp-m-jpeg",),
-    "sharp": ("cold-12mp-m-jpeg", "cold-24mp-l-webp", "cold-shot-m-png", "cold-shot-m-webp"),
-}
-
-
-@dataclass
-class Figure:
-    """One line of the report: what `server` reached in `row`, and how that compares."""
-
-    row: str
-    server: str
-    values: dict[str, float | str]
-    ratios: dict[str, float] = field(default_factory=dict)
-    target: str = ""
-    met: bool | None = None
-
-
-@dataclass
-class Bench:
-    """A run: where pictures and servers live, and how long each measurement may take."""
-
-    folder: Path
-    work: Path
-    names: dict[str, list[str]]
-    seconds: float
-    rounds: int
-    peers: list[type[servers.Server]]
-    with_imgpro: bool
-
-    def scratch(self, name: str) -> Path:
-        path = self.work / f"{name}-{time.monotonic_ns()}"
-        path.mkdir()
-        return path
-
-
-def _median(samples: list[load.Sample]) -> load.Sample:
-    return sorted(samples, key=lambda sample: sample.per_s)[len(samples) // 2]
-
-
-def _noise(sample: load.Sample) -> dict[str, float | str]:
-    """Name what else ran meanwhile, where it was enough to distort the figures."""
-    return {"busy elsewhere": f"{sample.elsewhere:.0%}"} if sample.elsewhere > 0.05 else {}
-
-
-def _start_all(bench: Bench, kinds: list[type[servers.Server]]) -> list[servers.Server]:
-    started: list[servers.Server] = []
-    for kind in kinds:
-        server = kind(bench.folder, bench.scratch("run"))
-        server.start()
-        started.append(server)
-        if isinstance(server, servers.Imgpro):
-            asyncio.run(server.upload_all([name for names in bench.names.values() for name in names]))
-    return started
-
-
-def cold(bench: Bench, wanted: Callable[[str], bool]) -> Iterator[Figure]:
-    """Every request a transform: nothing cached by anyone, four clients."""
-    cases = [(key, size, fmt) for key in ("12mp", "24mp") for size in "sml" for fmt in ("jpeg", "webp")]
-    cases += [("shot", "m", "png"), ("shot", "m", "webp")]
-    cases = [case for case in cases if wanted("cold-" + "-".join(case))]
-    if not cases:
-        return
-    kinds = ([servers.ImgproCold] if bench.with_imgpro else []) + bench.peers
-    running = _start_all(bench, kinds)
-    try:
-        for key, size, fmt in cases:
-            yield from _cold_row(bench, running, key, size, fmt)
-    finally:
-        for server in running:
-            server.stop()
-
-
-def _cold_row(bench: Bench, running: list[servers.Server], key: str, size: str, fmt: str) -> Iterator[Figure]:
-    row = f"cold-{key}-{size}-{fmt}"
-    samples: dict[str, list[load.Sample]] = {}
-    for _ in range(bench.rounds):
-        for server in running:
-            paths = [server.picture_path(name, size, fmt) for name in bench.names[key]]
-            if None in paths or row not in SAMPLED.get(server.name, (row,)):
-                continue
-            known = [path for path in paths if path]
-            sample = asyncio.run(load.closed_loop(server.pid, server.port, known, seconds=bench.seconds))
-            samples.setdefault(server.name, []).append(sample)
-    medians = {name: _median(found) for name, found in samples.items()}
-    ours = medians.get("imgpro cold")
-    for name, sample in medians.items():
-        values: dict[str, float | str] = {
-            "req/s": sample.per_s,
-            "CPU ms": sample.cpu_ms,
-            "p50 ms": sample.quantile_ms(0.5),
-            "p99 ms": sample.quantile_ms(0.99),
-            "peak MB": max(one.peak_bytes for one in samples[name]) / MIB,
-            "KB": sample.body_bytes / 1024,
-            **_noise(sample),
-        }
-        figure = Figure(row, name, values)
-        if ours and name != "imgpro cold":
-            # Both so that more is better for imgpro.
-            figure.ratios = {"req/s": ours.per_s / sample.per_s, "CPU": sample.cpu_ms / ours.cpu_ms}
-            floor = {"ipx": 1.0 if key == "shot" else 1.4, "thumbor": None if key == "shot" else 1.15}.get(name)
-            if floor:
-                figure.target = f">= {floor}x"
-                figure.met = min(figure.ratios.values()) >= floor
-        yield figure
+from bench.transforms import cold
 
 
 def _hot(bench: Bench) -> servers.Imgpro:
@@ -141,7 +32,7 @@ def _fast(
                 print(f"{row}: wrk is not installed")
                 return {}
             samples.setdefault(server.name, []).append(sample)
-    return {name: _median(found) for name, found in samples.items()}
+    return {name: median(found) for name, found in samples.items()}
 
 
 def cached(bench: Bench, wanted: Callable[[str], bool]) -> Iterator[Figure]:
@@ -180,7 +71,7 @@ def _fast_figures(row: str, medians: dict[str, load.Sample], size: int, beside: 
             "CPU ms": sample.cpu_ms,
             "p99 ms": sample.quantile_ms(0.99),
             "KB": size / 1024,
-            **_noise(sample),
+            **noise(sample),
         }
         figure = Figure(row, name, values)
         if ours and name != "imgpro":
