@@ -4,6 +4,7 @@ Whatever comes, a walker either refuses with one of our errors or accepts; and w
 clean when it is looked at again, and hardly larger than what came.
 """
 
+import contextlib
 import io
 import struct
 from collections.abc import Callable
@@ -19,10 +20,8 @@ from imgpro.imaging.containers import bmff, bmp, ico, svg
 from imgpro.imaging.examined import Examined
 from imgpro.model import Limits
 
-try:
+with contextlib.suppress(ImportError):  # stock Pillow writes AVIF itself
     import pillow_avif  # noqa: F401
-except ImportError:
-    pass  # stock Pillow writes AVIF itself
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LIMITS = Limits()

@@ -1,5 +1,6 @@
 """AVIF and HEIC: cleaned files decode to the same pixels with the same orientation, and hold nothing else."""
 
+import contextlib
 import functools
 import io
 import struct
@@ -21,10 +22,8 @@ try:
 except ImportError:  # the other decoder of the same family, where the suite runs on stock Pillow
     from pillow_heif import register_heif_opener
 
-try:
+with contextlib.suppress(ImportError):  # stock Pillow reads AVIF itself
     import pillow_avif  # noqa: F401
-except ImportError:
-    pass  # stock Pillow reads AVIF itself
 
 register_heif_opener()
 

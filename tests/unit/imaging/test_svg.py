@@ -70,10 +70,29 @@ VECTORS = [
     # handlers
     *(
         f'<rect {name}="EVIL()"/>'
-        for name in (
-            "onload onclick onmouseover onfocus onfocusin onactivate onbegin onend onrepeat onerror onabort onresize "
-            "onscroll onunload onzoom onanimationstart ontransitionend onpointerdown onwheel OnLoad ONCLICK"
-        ).split()
+        for name in [
+            "onload",
+            "onclick",
+            "onmouseover",
+            "onfocus",
+            "onfocusin",
+            "onactivate",
+            "onbegin",
+            "onend",
+            "onrepeat",
+            "onerror",
+            "onabort",
+            "onresize",
+            "onscroll",
+            "onunload",
+            "onzoom",
+            "onanimationstart",
+            "ontransitionend",
+            "onpointerdown",
+            "onwheel",
+            "OnLoad",
+            "ONCLICK",
+        ]
     ),
     '<g on="EVIL"/>',
     # foreign content
@@ -327,8 +346,7 @@ KEPT = [
     '<rect x="1" y="2" width="3" height="4" rx=".5" fill="#abc" fill-opacity="0.5" transform="rotate(45 1 2)"/>',
     '<path d="M0 0h10v10H0zM-1e-3,2.5a1 1 0 01.5.5" fill-rule="evenodd" stroke="rgb(1, 2, 3)" stroke-width="2"/>',
     '<polygon points="0,0 1,1 2,0" stroke-dasharray="1 2" stroke-linecap="round" vector-effect="non-scaling-stroke"/>',
-    '<defs><linearGradient id="g" gradientUnits="userSpaceOnUse" x1="0" x2="9"><stop offset="0" stop-color="red"/>'
-    '<stop offset="100%" stop-color="blue" stop-opacity=".3"/></linearGradient></defs><rect fill="url(#g)"/>',
+    '<defs><linearGradient id="g" gradientUnits="userSpaceOnUse" x2="9"><stop offset="0" stop-color="red"/>\n<stop offset="100%" stop-color="blue" stop-opacity=".3"/></linearGradient></defs><rect fill="url(#g)"/>',
     '<radialGradient id="r" href="#g" fx="1" fy="2" spreadMethod="reflect"/><circle r="3" stroke="url(\'#r\') red"/>',
     '<clipPath id="c"><circle cx="5" cy="5" r="4"/></clipPath><g clip-path="url(#c)"><ellipse rx="3" ry="2"/></g>',
     '<mask id="m" maskUnits="userSpaceOnUse"><rect fill="white"/></mask><rect mask="url(#m)"/>',
@@ -483,8 +501,32 @@ VALUES = st.one_of(
     st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20),
     st.lists(
         st.sampled_from(
-            "url( ) #a ' \" ; : fill red { } @import /* */ \\ rgb( 1 , javascript: data:image/png;base64, calc( !".split()
-            + [" ", "\n"]
+            [
+                "url(",
+                ")",
+                "#a",
+                "'",
+                '"',
+                ";",
+                ":",
+                "fill",
+                "red",
+                "{",
+                "}",
+                "@import",
+                "/*",
+                "*/",
+                "\\",
+                "rgb(",
+                "1",
+                ",",
+                "javascript:",
+                "data:image/png;base64,",
+                "calc(",
+                "!",
+                " ",
+                "\n",
+            ]
         ),
         max_size=12,
     ).map("".join),
