@@ -20,6 +20,7 @@ from imgpro.imaging.examined import Examined
 from imgpro.model import Limits
 
 _MAX_TOP_BOXES: Final = 1_024
+_MAX_FTYP_BYTES: Final = 4_096
 _TOP_BOXES: Final = frozenset(
     {b"ftyp", b"meta", b"mdat", b"free", b"skip", b"moov", b"moof", b"uuid", b"udta", b"mpvd"}
 )
@@ -103,6 +104,8 @@ def _layout(data: memoryview) -> _Layout:
         at = box.end
     if b"ftyp" not in found or found[b"ftyp"].start or found[b"ftyp"].end - found[b"ftyp"].body < 8:
         raise ImageBroken("The file does not say what it is.")
+    if found[b"ftyp"].end > _MAX_FTYP_BYTES:
+        raise ImageTooLarge("The file names too many kinds that it is.")
     if b"meta" not in found:
         if any(box.type == b"moov" for box in foreign):
             raise UnsupportedFormat("The file holds a film and no still picture.")
