@@ -35,7 +35,7 @@ from imgpro.model import Ingested, Limits, Rendered
 
 IDLE_MS: Final = 1_000
 # Pixel memory kept between jobs: giving it back and faulting it in again costs a tenth of a decode.
-KEPT_BLOCKS: Final = 4
+KEPT_BLOCKS: Final = 8  # of 16 MB, enough for a 24-megapixel picture
 # Larger pieces go back to the system when freed. Left alone, the C library begins to keep pieces of up to 32 MB,
 # and after a few jobs the address space is full of holes too small for a large picture.
 M_MMAP_THRESHOLD: Final = -3
