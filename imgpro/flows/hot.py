@@ -7,19 +7,26 @@ query parameters cannot fill the memory.
 
 from collections import OrderedDict
 
-import msgspec
-
 from imgpro.model import Image
 
 
-class HotPicture(msgspec.Struct, frozen=True, gc=False):
-    """The body and what its headers need. `expires_ms` is 0 for a picture without an end."""
+class HotPicture:
+    """The body and what its headers need. `expires_ms` is 0 for a picture without an end.
 
-    body: bytes
-    content_type: str
-    etag: str
-    image_id: str
-    expires_ms: int
+    `ready` belongs to whoever answers: the headers it made last and the second they were made in, since most
+    of them are the same from one hit to the next.
+    """
+
+    __slots__ = ("body", "content_type", "etag", "expires_ms", "image_id", "ready", "ready_s")
+
+    def __init__(self, body: bytes, content_type: str, etag: str, image_id: str, expires_ms: int) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.etag = etag
+        self.image_id = image_id
+        self.expires_ms = expires_ms
+        self.ready: object = None
+        self.ready_s = -1
 
 
 class HotPictures:

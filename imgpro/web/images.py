@@ -1,9 +1,11 @@
 """Pictures over HTTP: 304 before any byte is touched, ranges, and headers that say exactly what may be kept."""
 
 import re
+import time
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from imgpro.appliance import Appliance
 from imgpro.errors import RangeNotSatisfiable
@@ -42,13 +44,16 @@ class ImageHandlers:
 
 def hot_response(request: web.BaseRequest, hot: HotPicture) -> web.Response:
     """Answer from memory without looking anything up again."""
-    headers = {
-        **respond.PICTURE_HEADERS,
-        "Content-Type": hot.content_type,
-        "ETag": hot.etag,
-        "Cache-Control": respond.until(hot.expires_ms),
-    }
-    if not_modified(request, hot.etag):
+    now_s = int(time.time())
+    made = hot.ready
+    if hot.ready_s != now_s or not isinstance(made, CIMultiDict):
+        made = CIMultiDict(respond.PICTURE_HEADERS)
+        made["Content-Type"] = hot.content_type
+        made["ETag"] = hot.etag
+        made["Cache-Control"] = respond.until(hot.expires_ms)
+        hot.ready, hot.ready_s = made, now_s
+    headers = made.copy()
+    if hdrs.IF_NONE_MATCH in request.headers and not_modified(request, hot.etag):
         return web.Response(status=304, headers=headers)
     return web.Response(body=hot.body, headers=headers)
 

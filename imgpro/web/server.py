@@ -87,7 +87,7 @@ class Dispatch:
             response.headers["Server"] = "imgpro"
         if self._access is not None:
             sent = response.content_length or 0
-            client = self._clients.address(request)
+            client = getattr(request.protocol, "client", None) or self._clients.address(request)
             self._access.note(request.method, route, response.status, sent, started, client, request_id)
         return response
 
@@ -121,17 +121,18 @@ class Dispatch:
 class Connection(web.RequestHandler):
     """One client connection, counted, whose protocol errors are answered in our shape."""
 
-    __slots__ = ("_door", "_network")
+    __slots__ = ("_door", "_network", "client")
 
     def __init__(self, manager: "Door", **options: Any) -> None:
         super().__init__(manager, **options)
         self._door = manager
         self._network: str | None = None
+        self.client: str | None = None  # the caller's address; None where each request names its own
 
     def connection_made(self, transport: Any) -> None:
         """Take the connection unless there are too many."""
         super().connection_made(transport)
-        self._network = self._door.arrive(transport)
+        self._network, self.client = self._door.arrive(transport)
         if self._network is None:
             transport.abort()
 
@@ -177,16 +178,18 @@ class Door(web.Server):
         """Make the protocol of a new connection."""
         return Connection(self, loop=self._loop, **self._kwargs)
 
-    def arrive(self, transport: Any) -> str | None:
-        """Count a connection. Return the network it counts for, or None if there is no place."""
+    def arrive(self, transport: Any) -> tuple[str | None, str | None]:
+        """Count a connection. Return the network it counts for (None: no place) and, unless it is a proxy's, whose
+        address it has.
+        """
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else None
         network = "" if self._clients.is_trusted(address) else network_of(address or "")
         if self._total >= self._max_total or (network and self._per_network[network] >= self._max_per_network):
-            return None
+            return None, None
         self._total += 1
         self._per_network[network] += 1
-        return network
+        return network, address if network else None
 
     def leave(self, network: str) -> None:
         """Give a place back."""

@@ -158,7 +158,7 @@ def _rules(text: str, depth: int) -> tuple[str, list[str], bool]:
         at = closing + 1
         if prelude.startswith("@"):
             body, found, cut = _rules(block, 1) if not depth and _MEDIA.fullmatch(prelude) else ("", [], True)
-        elif "{" in block or not _SELECTOR.fullmatch(prelude):
+        elif not _SELECTOR.fullmatch(prelude):
             body, found, cut = "", [], True
         else:
             body, found, cut = declarations(block)
