@@ -24,7 +24,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Base of all sections: frozen, unknown keys refused."""
 
 
-class Server(_Section):
+class Server(_Section, frozen=True):
     """How imgpro listens and what it believes about the network around it."""
 
     listen: Annotated[
@@ -52,7 +52,7 @@ class Server(_Section):
     )
 
 
-class Storage(_Section):
+class Storage(_Section, frozen=True):
     """Where the data lies and how much of the disk stays free."""
 
     data: Annotated[
@@ -63,7 +63,7 @@ class Storage(_Section):
     ] = 256 * MIB
 
 
-class Uploads(_Section):
+class Uploads(_Section, frozen=True):
     """What one upload may weigh and how long it may take."""
 
     anonymous_max_bytes: Annotated[int, Meta(ge=1024, description="Largest file without a key.")] = 20 * MIB
@@ -79,7 +79,7 @@ class Uploads(_Section):
     deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one body.")] = 900.0
 
 
-class Anonymous(_Section):
+class Anonymous(_Section, frozen=True):
     """What callers without a key may do."""
 
     enabled: Annotated[bool, Meta(description="Take uploads without a key at all.")] = True
@@ -103,7 +103,7 @@ class Anonymous(_Section):
     ] = 50 * GIB
 
 
-class Imports(_Section):
+class Imports(_Section, frozen=True):
     """Fetching pictures from other servers."""
 
     enabled: Annotated[bool, Meta(description="Offer `POST /v1/import`.")] = True
@@ -116,7 +116,7 @@ class Imports(_Section):
     per_hour: Annotated[int | None, Meta(description="Import attempts per address in an hour, or `unlimited`.")] = 60
 
 
-class Imaging(_Section):
+class Imaging(_Section, frozen=True):
     """The worker processes that decode and transform."""
 
     workers: Annotated[int, Meta(ge=0, description="Worker processes; 0: one per core.")] = 0
@@ -135,7 +135,7 @@ class Imaging(_Section):
     heic: Annotated[bool, Meta(description="Accept HEIC.")] = True
 
 
-class Cache(_Section):
+class Cache(_Section, frozen=True):
     """Derivatives on disk, hot pictures and records in memory."""
 
     max_bytes: Annotated[int, Meta(ge=0, description="Bytes of derivatives kept on disk; 0 keeps none.")] = 5 * GIB
@@ -146,14 +146,14 @@ class Cache(_Section):
     records: Annotated[int, Meta(ge=0, description="Image records kept in memory.")] = 10_000
 
 
-class Pages(_Section):
+class Pages(_Section, frozen=True):
     """What people and crawlers see."""
 
     site_name: Annotated[str, Meta(description="Name shown on pages and in link previews.")] = "imgpro"
     indexing: Annotated[bool, Meta(description="Let search engines index viewer pages.")] = False
 
 
-class Log(_Section):
+class Log(_Section, frozen=True):
     """What is written to standard error."""
 
     format: Annotated[
@@ -166,7 +166,7 @@ class Log(_Section):
     access: Annotated[bool, Meta(description="Write one line per request.")] = True
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """All of it. A section is a TOML table; a field is `IMGPRO_<SECTION>_<FIELD>` in the environment."""
 
     server: Server = Server()

@@ -29,6 +29,7 @@ from PIL import (  # noqa: F401 - each import registers a decoder or an encoder
     features,
 )
 
+from imgpro.imaging.containers.costs import MAX_ICC_BYTES
 from imgpro.model import Limits, StoredFormat
 
 EngineName = Literal["pillow-simd", "Pillow"]
@@ -121,8 +122,9 @@ def apply_limits(limits: Limits) -> None:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     warnings.simplefilter("ignore")  # odd metadata is no reason to refuse a picture ...
     warnings.simplefilter("error", Image.DecompressionBombWarning)  # ... its size is
-    PngImagePlugin.MAX_TEXT_CHUNK = limits.max_comment_bytes * 16
-    PngImagePlugin.MAX_TEXT_MEMORY = limits.max_comment_bytes * 64
+    # Pillow counts a colour profile as text; what the walkers let through must open here as well.
+    PngImagePlugin.MAX_TEXT_CHUNK = MAX_ICC_BYTES
+    PngImagePlugin.MAX_TEXT_MEMORY = 2 * MAX_ICC_BYTES
 
 
 def _distribution() -> EngineName:
