@@ -5,6 +5,7 @@ Rounds of the servers are interleaved, so that a slow spell of the machine meets
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ def _fast(
         for server, path in running:
             sample = load.wrk(server.pid, server.port, path, seconds=bench.seconds, connections=connections)
             if sample is None:
-                print(f"{row}: wrk is not installed")
+                print(f"not measured: {row}; it needs wrk", file=sys.stderr)
                 return {}
             samples.setdefault(server.name, []).append(sample)
     return {name: median(found) for name, found in samples.items()}
