@@ -197,6 +197,15 @@ def test_heic_is_cleaned_and_stays_upright() -> None:
     assert examine(result).parts is None
 
 
+@pytest.mark.parametrize("angle", range(4))
+def test_heic_is_turned_by_its_decoder(angle: int) -> None:
+    data = bytearray(heic("gps-rotated"))
+    data[data.index(b"irot") + 4] = angle
+    probe = examine(bytes(data)).probe
+    assert (probe.width, probe.height) == decoded(bytes(data)).size
+    assert probe.orientation == 1
+
+
 @pytest.mark.parametrize("name", HEIC)
 def test_heic_with_foreign_boxes_is_written_anew(name: str) -> None:
     data = heic(name)
@@ -355,6 +364,16 @@ def test_a_grid_must_have_its_tiles() -> None:
             examine(bytes(changed))
 
 
+def test_items_must_lie_inside_the_file() -> None:
+    data = heic("grid")
+    at = data.index(b"iloc") + 12 + 8
+    for offset, length in ((len(data), 1), (2**32 - 1, 2**32 - 1), (0, 0)):
+        changed = bytearray(data)
+        struct.pack_into(">II", changed, at, offset, length)
+        with pytest.raises(ImageBroken, match="ends before"):
+            examine(bytes(changed))
+
+
 def test_references_in_a_circle_are_refused() -> None:
     data = heic("grid")
     at = data.index(b"dimg") + 4
@@ -393,7 +412,7 @@ def test_overlapping_items_do_not_multiply() -> None:
     changed = bytearray(data)
     for tile in range(4):
         struct.pack_into(">II", changed, at + tile * 16 + 8, tile, len(data) - 8)
-    with pytest.raises(ImageBroken):
+    with pytest.raises(ImageBroken, match="overlap"):
         examine(bytes(changed))
 
 

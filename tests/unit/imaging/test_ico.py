@@ -63,6 +63,7 @@ CLEAN = {
     "png 256": icon((png(256), 256, 32)),
     **{f"dib {bits}": icon((dib(16, bits), 16, bits)) for bits in (1, 4, 8, 24, 32)},
     "dib 32 without mask": icon((dib(20, 32, mask=False), 20, 32)),
+    "png 256 and 64": icon((png(64), 64, 32), (png(256), 256, 32)),
     "several": icon((dib(16, 4), 16, 4), (png(48, "blue"), 48, 32), (dib(32, 8), 32, 8)),
     "same size twice": icon((dib(16, 32), 16, 32), (dib(16, 8), 16, 8)),
 }
@@ -152,13 +153,13 @@ def test_overlapping_pictures_are_refused() -> None:
     data = bytearray(icon((body, 16, 32), (body, 16, 32)))
     (start,) = struct.unpack_from("<I", data, 6 + 12)
     struct.pack_into("<II", data, 6 + 16 + 8, len(body) - 4, start + 4)
-    with pytest.raises(ImgproError):
+    with pytest.raises(ImageBroken, match="overlap"):
         examine(bytes(data))
     inner = dib(4, 32)
     outer = icon((dib(16, 32) + inner, 16, 32), (inner, 4, 32))
     data = bytearray(outer)
     struct.pack_into("<I", data, 6 + 16 + 12, 6 + 32 + 40)
-    with pytest.raises(ImgproError):
+    with pytest.raises(ImageBroken, match="overlap"):
         examine(bytes(data))
 
 

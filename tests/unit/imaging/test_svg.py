@@ -132,6 +132,10 @@ VECTORS = [
     '<rect fill="u\\72l(EVIL)"/>',
     '<rect fill="url/**/(EVIL)"/>',
     '<rect cursor="url(EVIL)"/>',
+    '<rect fill="EVIL:x"/>',
+    '<rect fill="EVIL\\3a"/>',
+    '<rect fill="EVIL@x"/>',
+    '<rect style="fill:EVIL\\31"/>',
     "<rect marker-start=\"image-set('EVIL' 1x)\"/>",
     "<rect fill=\"src('EVIL')\"/>",
     '<rect fill="expression(EVIL())"/>',
@@ -392,6 +396,11 @@ def test_embedded_pictures_are_cleaned_too() -> None:
 def test_embedded_pictures_are_named_for_what_they_are() -> None:
     assert 'href="data:image/png;base64,' in cleaned(f'<image href="{address(png(), "jpeg")}"/>')
     assert "href" not in cleaned(f'<image href="{address(b"<svg/>")}"/>')
+
+
+@pytest.mark.parametrize("element", ["use", "a", "pattern", "textPath", "rect"])
+def test_only_images_embed_pictures(element: str) -> None:
+    assert "href" not in cleaned(f'<{element} href="{address(png())}"/>').replace("xlink", "")
 
 
 def test_embedded_bombs_go() -> None:
