@@ -120,7 +120,7 @@ class Imaging(_Section, frozen=True):
     """The worker processes that decode and transform."""
 
     workers: Annotated[int, Meta(ge=0, description="Worker processes; 0: one per core.")] = 0
-    worker_memory_bytes: Annotated[int, Meta(ge=256 * MIB, description="Address space one worker may use.")] = GIB
+    worker_memory_bytes: Annotated[int, Meta(ge=256 * MIB, description="Address space one worker may use.")] = 2 * GIB
     deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one picture; then the worker is killed.")] = (
         12.0
     )

@@ -130,7 +130,8 @@ def test_head_and_ranges(server, photo, path):
     past = server.get(path, Range=f"bytes={size}-")
     assert (past.status, past.json()["error"]) == (416, "range_not_satisfiable")
     assert "immutable" not in past.headers["Cache-Control"]
-    assert server.get(path, Range="bytes=0-9", If_Range=whole.headers["ETag"]).status == 206
+    resumed = server.get(path, Range="bytes=0-9", If_Range=whole.headers["ETag"])
+    assert resumed.status == (200 if "size=" in path else 206)
     assert server.get(path, Range="bytes=0-9", If_Range='"old"').status == 200
 
 
