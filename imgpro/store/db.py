@@ -143,7 +143,8 @@ class Database:
             raise Busy
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Write(function, future))
-        return await asyncio.shield(future)
+        # A cancelled caller cancels this future only; the writer does not look at it before it has committed.
+        return await future
 
     @contextlib.asynccontextmanager
     async def reader(self) -> AsyncIterator[aiosqlite.Connection]:

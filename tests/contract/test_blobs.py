@@ -352,6 +352,7 @@ async def test_sweeping_and_adopting_exclude_each_other_under_guard(store):
     dice = random.Random(7)
 
     async def upload(content: bytes) -> None:
+        await asyncio.sleep(dice.random() / 5)
         async with store.spool(LIMIT) as spool:
             await spool.write(content)
             staged = await spool.finish()
@@ -359,9 +360,11 @@ async def test_sweeping_and_adopting_exclude_each_other_under_guard(store):
                 await store.adopt(staged)
                 await asyncio.sleep(dice.random() / 500)
                 rows[staged.digest] = rows.get(staged.digest, 0) + 1
+                assert read(store, staged.digest) == content
 
     async def delete(content: bytes) -> None:
         digest = blake3(content).hexdigest()
+        await asyncio.sleep(dice.random() / 5)  # uploads reach the disk a little later than deletions
         async with store.guard(digest):
             if rows.get(digest):
                 rows[digest] -= 1

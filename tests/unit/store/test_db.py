@@ -18,9 +18,22 @@ META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
 ONE = Migration(1, "one", META + "CREATE TABLE t (a INTEGER NOT NULL CHECK (a <> -13)) STRICT;")
 
 
+opened: list[Database] = []
+
+
 async def open_db(folder: Path, *more: Migration, instance: str = "instance", app: str = "1.0") -> Database:
     (folder / "backups").mkdir(exist_ok=True)
-    return await Database.open(folder / "imgpro.db", folder / "backups", instance, app, (ONE, *more))
+    db = await Database.open(folder / "imgpro.db", folder / "backups", instance, app, (ONE, *more))
+    opened.append(db)
+    return db
+
+
+@pytest.fixture(autouse=True)
+async def close_what_a_failed_test_left():
+    """A reader that stays open would keep the whole test run from ending."""
+    yield
+    while opened:
+        await opened.pop().close()
 
 
 @pytest.fixture

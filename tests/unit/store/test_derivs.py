@@ -213,6 +213,22 @@ async def test_drop_forgets_at_once_and_unlinks(cache, data):
     assert read(cache, A, M) == b"again"
 
 
+async def test_drop_is_at_once_even_while_only_the_disk_knows(data):
+    first = DerivativeCache(data.cache, data.tmp, 1_000)
+    await store(first, A, M, b"x")
+    await first.close()
+    second = DerivativeCache(data.cache, data.tmp, 1_000)  # not started: every look goes to the disk
+    assert read(second, A, M) == b"x"
+    dropping = asyncio.ensure_future(second.drop(A))
+    await asyncio.sleep(0)
+    (data.cache / "aa" / A).mkdir(exist_ok=True)
+    (data.cache / "aa" / A / M).write_bytes(b"x")  # as if the thread had not come to it yet
+    assert second.get(A, M) is None
+    await dropping
+    (data.cache / "aa" / A / M).unlink(missing_ok=True)
+    await second.close()
+
+
 async def test_drop_also_stops_what_is_being_written(cache, data, monkeypatch):
     gate = Gate(monkeypatch)
     cache.put(A, M, b"under way")

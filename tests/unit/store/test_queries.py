@@ -279,6 +279,8 @@ async def test_no_hot_query_walks_a_table(db):
     found = await db.write(plans)
     assert len(found) >= 15
     for sql, plan in found.items():
+        if "network = " in sql:
+            assert "upload_log_by_network" in plan[0], (sql, plan)
         for line in plan:
             assert "SCAN" not in line, (sql, plan)
             assert "TEMP B-TREE" not in line, (sql, plan)
