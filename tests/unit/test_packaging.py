@@ -160,3 +160,39 @@ def test_one_version_everywhere() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == imgpro.__version__ == metadata.version("imgpro")
+
+
+def run_script(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(ROOT / "run"), *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment},
+    )
+
+
+def test_run_explains_itself_and_refuses_what_it_does_not_know() -> None:
+    told = run_script("help")
+    assert told.returncode == 0
+    for command in ("setup", "imgpro", "test", "test-pillow", "lint", "bench"):
+        assert f"./run {command}" in told.stdout
+    unknown = run_script("frobnicate")
+    assert unknown.returncode == 64
+    assert "./run setup" in unknown.stderr
+
+
+def test_run_refuses_an_engine_it_does_not_know() -> None:
+    refused = run_script("setup", IMGPRO_ENGINE="imagemagick")
+    assert refused.returncode == 1
+    assert "pillow-simd or pillow" in refused.stderr
+
+
+def test_the_repository_keeps_its_own_rules() -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    checked = subprocess.run(
+        [sys.executable, ".ci/house_rules.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
