@@ -169,8 +169,7 @@ class DerivativeCache:
     def put(self, digest: str, key: str, source: bytes | Scratch) -> None:
         """Store a derivative in the background; whatever goes wrong is counted and nothing is raised.
 
-        A scratch file is moved, not copied: it must hold exactly the derivative, and nobody may write to it any
-        more.
+        A scratch file is moved, not copied: it holds exactly the derivative and nobody writes to it any more.
         """
         name = _checked(digest, key)
         size = len(source) if isinstance(source, bytes) else os.fstat(source.fd).st_size
