@@ -110,7 +110,7 @@ class Upload:
         async with ingest.blobs.scratch() as clean, ingest.blobs.scratch() as out:
             report = await self._prove(staged, clean, out)
             if report.cleaned_bytes is not None:
-                staged = await ingest.blobs.staged_from(clean)
+                staged = await self._spool.replace(clean)
             blob = _blob(staged, report)
             image = await self._adopt(staged, blob, report.removed, options, client_name)
             await self._keep_warm(image, report, out)

@@ -119,6 +119,23 @@ class Spool:
         durable.point("stage.written")
         return Staged(self._temp, self.size, self._hasher.hexdigest())
 
+    async def replace(self, scratch: Scratch) -> Staged:
+        """Stage what a worker left in `scratch` instead of what was uploaded; raises StorageFull, StorageFault.
+
+        A copy: a worker that a picture has taken over may still hold the descriptor of `scratch`, and what was
+        hashed must never change.
+        """
+        before, self._temp = self._temp, TempFile(self._store.data.tmp)
+        await self._store.run(before.discard)
+        target = self._temp
+        try:
+            size, digest = await self._store.run(
+                lambda: scratch.temp.use(lambda source: target.use(lambda fd: _copy_hashed(source, fd)))
+            )
+        except OSError as error:
+            raise durable.fault(error, "copying a cleaned picture") from error
+        return Staged(target, size, digest)
+
     async def discard(self) -> None:
         """Let go of the file, and remove it unless it was adopted; idempotent."""
         self._batch.clear()
@@ -196,14 +213,6 @@ class BlobStore:
     def scratch(self) -> Scratch:
         """Return an empty temporary file for a worker's output: `async with store.scratch() as scratch`."""
         return Scratch(self.data.tmp, self.run)
-
-    async def staged_from(self, scratch: Scratch) -> Staged:
-        """Measure and hash what a worker left in `scratch`; raises StorageFault."""
-        try:
-            size, digest = await self.run(lambda: scratch.temp.use(_hash_file))
-        except OSError as error:
-            raise durable.fault(error, "reading a temporary file") from error
-        return Staged(scratch.temp, size, digest)
 
     @contextlib.asynccontextmanager
     async def guard(self, digest: str) -> AsyncIterator[None]:
@@ -338,13 +347,14 @@ def _size_of(path: Path) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
-def _hash_file(fd: int) -> tuple[int, str]:
-    hasher = blake3()
-    offset = 0
-    while chunk := os.pread(fd, _READ_BYTES, offset):
+def _copy_hashed(source: int, target: int) -> tuple[int, str]:
+    """Copy a whole file and return its length in bytes and its digest, both of what was written."""
+    hasher, at = blake3(), 0
+    while chunk := os.pread(source, _READ_BYTES, at):
+        durable.write_all(target, chunk)
         hasher.update(chunk)
-        offset += len(chunk)
-    return offset, hasher.hexdigest()
+        at += len(chunk)
+    return at, hasher.hexdigest()
 
 
 def _names(directory: Path, length: int) -> list[str]:

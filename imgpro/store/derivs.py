@@ -169,7 +169,8 @@ class DerivativeCache:
     def put(self, digest: str, key: str, source: bytes | Scratch) -> None:
         """Store a derivative in the background; whatever goes wrong is counted and nothing is raised.
 
-        A scratch file is moved, not copied: it holds exactly the derivative and nobody writes to it any more.
+        A scratch file must hold exactly the derivative and is this cache's from now on. Its bytes are copied, as the
+        worker that wrote them may still hold its descriptor.
         """
         name = _checked(digest, key)
         size = len(source) if isinstance(source, bytes) else os.fstat(source.fd).st_size
@@ -288,7 +289,7 @@ class DerivativeCache:
 
     def _write(self, put: _Put) -> bool:
         """Place one derivative; False if it is not wanted (any more). Raises OSError and leaves nothing then."""
-        staged, target = self._staged_path(put), self._path(put.name)
+        staged, target = TempFile(self._tmp).path, self._path(put.name)
         try:
             if put.dropped() or not self._has_room():
                 return False
@@ -299,23 +300,21 @@ class DerivativeCache:
             _place(staged, target)
             durable.point("derivative.renamed")
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(staged)
+            _unlink_if_there(staged)
+            if isinstance(put.source, TempFile):
+                _unlink_if_there(put.source.path)
         # `drop` sets the mark before it unlinks: either it finds this file, or this sees the mark.
         if put.dropped():
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(target)
+            _unlink_if_there(target)
         return not put.dropped()
 
-    def _staged_path(self, put: _Put) -> Path:
-        return put.source.path if isinstance(put.source, TempFile) else TempFile(self._tmp).path
-
     def _stage(self, put: _Put, staged: Path) -> None:
-        new = os.O_CREAT | os.O_EXCL if isinstance(put.source, bytes) else 0
-        fd = os.open(staged, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | new, 0o600)
+        fd = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if isinstance(put.source, bytes):
                 durable.write_all(fd, put.source)
+            else:
+                _copy(put.source.path, fd)
             os.fchmod(fd, 0o440)
             durable.fsync_fd(fd)
         finally:
@@ -360,6 +359,21 @@ def _checked(digest: str, key: str) -> _Name:
     if key not in _KEYS or DIGEST.fullmatch(digest) is None:
         raise ValueError(f"not a derivative's name: {digest!r} {key!r}")
     return _Name(digest, key)
+
+
+def _copy(source: Path, target: int) -> None:
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        offset, size = 0, os.fstat(fd).st_size
+        while offset < size and (sent := os.sendfile(target, fd, offset, size - offset)):
+            offset += sent
+    finally:
+        os.close(fd)
+
+
+def _unlink_if_there(path: str | Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _place(staged: Path, target: str) -> None:

@@ -123,20 +123,35 @@ async def test_at_most_two_batches_are_held(store, monkeypatch):
     assert most <= 3 * 512 * 1024
 
 
-async def test_scratch_is_hashed_and_adopted(store):
-    async with store.scratch() as scratch:
+async def test_what_a_worker_left_is_copied_hashed_and_adopted(store):
+    async with store.scratch() as scratch, store.spool(LIMIT) as spool:
+        await spool.write(b"uploaded")
+        await spool.finish()
         os.write(scratch.fd, b"cleaned")
-        staged = await store.staged_from(scratch)
+        staged = await spool.replace(scratch)
         assert (staged.size, staged.digest) == (7, blake3(b"cleaned").hexdigest())
         assert await scratch.read(2, 4) == b"eane"
         with pytest.raises(StorageFault, match="shorter"):
             await scratch.read(2, 40)
+        # A worker that a picture has taken over still holds the descriptor.
+        os.pwrite(scratch.fd, b"SWAPPED", 0)
         await store.adopt(staged)
+        os.pwrite(scratch.fd, b"SWAPPED", 0)
     assert read(store, staged.digest) == b"cleaned"
+    assert not list(store.data.tmp.iterdir())
     async with store.scratch() as scratch:
         os.write(scratch.fd, b"thrown away")
         assert scratch.path.exists()
     assert not scratch.path.exists()
+
+
+async def test_a_replaced_upload_that_is_not_adopted_leaves_nothing(store):
+    async with store.scratch() as scratch, store.spool(LIMIT) as spool:
+        await spool.write(b"uploaded")
+        await spool.finish()
+        os.write(scratch.fd, b"cleaned")
+        await spool.replace(scratch)
+    assert not list(store.data.tmp.iterdir())
 
 
 async def test_names_that_are_no_digest_reach_no_file(store):
