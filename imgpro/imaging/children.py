@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -171,6 +172,7 @@ class WorkerHandle:
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Answer] | None = None
         self.report: SandboxReport | None = None
+        self.on_gone: Callable[[WorkerHandle], None] | None = None
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._on_readable)
 
@@ -212,10 +214,6 @@ class WorkerHandle:
             self._zygote.kill(self.pid)
             self._close()
 
-    def close(self) -> None:
-        """Let an idle worker end itself."""
-        self._close()
-
     def _next(self) -> "asyncio.Future[Answer]":
         self._answer = self._loop.create_future()
         if not self.alive:
@@ -252,6 +250,8 @@ class WorkerHandle:
             self._sock.close()
             if self._answer is not None:
                 _fail(self._answer, ChildGone())
+            if self.on_gone is not None:
+                self.on_gone(self)
 
 
 def _fail(waiting: "asyncio.Future[Answer] | asyncio.Future[int]", error: Exception) -> None:

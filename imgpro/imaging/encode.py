@@ -90,7 +90,7 @@ def _webp(image: Image.Image, method: int) -> bytes:
 
 def _avif(image: Image.Image, speed: int) -> bytes:
     file = BytesIO()
-    coloured = bare(_at_least(_with_colour(image), AVIF_MIN_SIDE_PX))
+    coloured = bare(fitted(_with_colour(image), "avif"))
     svt = engine.SVT and min(coloured.size) >= SVT_MIN_SIDE_PX and coloured.width * coloured.height <= SVT_MAX_PIXELS
     coloured.save(
         file,
@@ -164,9 +164,9 @@ def _with_colour(image: Image.Image) -> Image.Image:
     return image.convert("RGBA") if image.mode == "LA" else image
 
 
-def _at_least(image: Image.Image, side: int) -> Image.Image:
-    """Return the picture, stretched where a side has fewer pixels than the format allows."""
+def fitted(image: Image.Image, output_format: OutputFormat) -> Image.Image:
+    """Return the picture, stretched where a side has fewer pixels than the format can have."""
     width, height = image.size
-    if min(width, height) >= side:
+    if output_format != "avif" or min(width, height) >= AVIF_MIN_SIDE_PX:
         return image
-    return image.resize((max(width, side), max(height, side)), Image.Resampling.NEAREST)
+    return image.resize((max(width, AVIF_MIN_SIDE_PX), max(height, AVIF_MIN_SIDE_PX)), Image.Resampling.NEAREST)

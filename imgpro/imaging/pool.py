@@ -166,7 +166,13 @@ class Pool:
     def _enlist(self, worker: WorkerHandle) -> None:
         self._workers.add(worker)
         self.sandbox = worker.report
+        worker.on_gone = self._on_gone
         self._lanes.add(worker)
+
+    def _on_gone(self, worker: WorkerHandle) -> None:
+        """Replace a worker that died while it had nothing to do; a busy one is its caller's to dismiss."""
+        if self._lanes.drop(worker):
+            self._dismiss(worker)
 
     def _dismiss(self, worker: WorkerHandle) -> None:
         """Forget a dead worker and begin to replace it."""

@@ -28,6 +28,7 @@ def render(source: IO[bytes], job: RenderJob) -> tuple[bytes, int, int]:
     steps.to_srgb(work)
     steps.turn_upright(work)
     steps.drop_opaque_alpha(work)
+    work.image = encode.fitted(work.image, recipe.format)
     with steps.encoding():
         data = encode.encode(work.image, recipe.format, fast=job.fast)
     return data, *work.image.size
