@@ -54,7 +54,8 @@ class Appliance:
 
         Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault.
         """
-        data = DataDir.open(data_path)
+        database_dir = settings.storage.database_dir
+        data = DataDir.open(data_path, Path(database_dir).expanduser() if database_dir else None)
         try:
             db = await Database.open(data.database, data.backups, data.instance_id, __version__)
             try:

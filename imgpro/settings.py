@@ -47,6 +47,14 @@ class Server(_Section, frozen=True):
             description="Connections open at once from one IPv4 address or IPv6 /64 (trusted proxies are not counted).",
         ),
     ] = 256
+    idle_deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Longest silence of a connection between requests and within request headers; twice that while "
+            "it takes nothing of an answer.",
+        ),
+    ] = 30.0
     stop_deadline_s: Annotated[float, Meta(gt=0, description="On SIGTERM, how long requests under way may go on.")] = (
         25.0
     )
@@ -57,6 +65,9 @@ class Storage(_Section, frozen=True):
 
     data: Annotated[
         str, Meta(description="The data directory. Empty: `$STATE_DIRECTORY`, else the user's data directory.")
+    ] = ""
+    database_dir: Annotated[
+        str, Meta(description="Directory of the database, for data on a network disk. Empty: the data directory.")
     ] = ""
     reserve_bytes: Annotated[
         int, Meta(ge=0, description="Uploads are refused (507) while less than this is free on the disk.")
@@ -74,7 +85,7 @@ class Uploads(_Section, frozen=True):
     ] = 64
     chunk_deadline_s: Annotated[float, Meta(gt=0, description="Longest silence within a body.")] = 10.0
     min_bytes_per_s: Annotated[
-        int, Meta(ge=0, description="Slowest upload, on average, after its first ten seconds.")
+        int, Meta(ge=0, description="Slowest upload, on average, once `chunk_deadline_s` has passed.")
     ] = 10_000
     deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one body.")] = 900.0
 

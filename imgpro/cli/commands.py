@@ -39,12 +39,18 @@ _data = click.option("--data", metavar="DIR", help="Data directory [env: IMGPRO_
 
 @cli.command()
 @_data
+@click.option("--db-dir", metavar="DIR", help="Directory of the database, where the data is on a network disk.")
 @click.option("--listen", metavar="ADDR", multiple=True, help="Address to listen on, e.g. :8080 [env: IMGPRO_LISTEN].")
 @click.option("--base-url", metavar="URL", help="Address that links start with [env: IMGPRO_BASE_URL].")
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="How log lines are written.")
 @_config
 def run(
-    data: str | None, listen: tuple[str, ...], base_url: str | None, log_format: str | None, config: Path | None
+    data: str | None,
+    db_dir: str | None,
+    listen: tuple[str, ...],
+    base_url: str | None,
+    log_format: str | None,
+    config: Path | None,
 ) -> None:
     """Start the server.
 
@@ -52,6 +58,7 @@ def run(
     """
     flags = {
         "storage.data": data,
+        "storage.database_dir": db_dir,
         "server.listen": listen or None,
         "server.base_url": base_url,
         "log.format": log_format,
