@@ -30,8 +30,8 @@ CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "munmap": (11, 215), "poll": (7, None), "brk": (12, 214), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65), "writev": (20, 66),
     "sched_yield": (24, 124), "mremap": (25, 216), "madvise": (28, 233), "nanosleep": (35, 101),
-    "poll": (7, None),
-    "getcwd": (79, 17), "getpid": (39, 172), "sendmsg": (46, 211), "recvmsg": (47, 212), "exit": (60, 93), "fcntl": (72, 25),
+    "getpid": (39, 172), "sendmsg": (46, 211), "recvmsg": (47, 212), "exit": (60, 93), "fcntl": (72, 25),
+    "getcwd": (79, 17),  # Pillow asks when it saves a picture it opened; a worker's is "/"
     "ftruncate": (77, 46), "gettimeofday": (96, 169), "getrusage": (98, 165), "sysinfo": (99, 179),
     "sigaltstack": (131, 132), "gettid": (186, 178), "time": (201, None), "futex": (202, 98),
     "sched_getaffinity": (204, 123), "restart_syscall": (219, 128), "clock_gettime": (228, 113),
