@@ -2,6 +2,7 @@
 
 import time
 from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 from imgpro import recipes
 from imgpro.model import Image
@@ -10,6 +11,8 @@ from imgpro.signing import NEVER, Signer
 
 OG_MAX_WIDTH_PX: Final = 1_200
 VIEW_LINK_S: Final = 7 * 86_400
+DELETE_COOKIE: Final = "delete"
+DELETE_COOKIE_S: Final = 365 * 86_400
 
 
 class Links:
@@ -65,14 +68,24 @@ class Links:
         return self.picture(extension, best[0]), best[1], best[2], recipes.CONTENT_TYPE[extension]
 
     @property
+    def delete_token(self) -> str:
+        """What proves the uploader of this image."""
+        return self._signer.sign("delete", self._image.id, NEVER)
+
+    @property
     def delete(self) -> str:
         """The signed link that lets an anonymous uploader delete: a page for people, DELETE for programs."""
-        return f"{self.base}/{self._image.id}/delete?token={self._signer.sign('delete', self._image.id, NEVER)}"
+        return f"{self.base}/{self._image.id}/delete?token={self.delete_token}"
+
+    @property
+    def page_path(self) -> str:
+        """Path of the viewer page: the scope of the cookie that lets the uploader's browser delete."""
+        return urlsplit(f"{self.base}/{self._image.id}").path
 
     @property
     def oembed(self) -> str:
         """Discovery link of the viewer page."""
-        return f"{self.base}/oembed?format=json&url={self.base}/{self._image.id}"
+        return f"{self.base}/oembed?format=json&url={quote(f'{self.base}/{self._image.id}', safe='')}"
 
     def _view_token(self) -> str:
         ends = self._image.expires_ms

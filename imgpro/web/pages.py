@@ -1,20 +1,22 @@
 """Pages for people: the upload form, the viewer, deletion, calm errors; and oEmbed beside the viewer."""
 
+import base64
 import datetime
 import importlib.resources
 import re
+import time
 from typing import Any, Final
 
 import jinja2
 from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import BadRequest, ImgproError, NotFound
+from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
 from imgpro.model import Image
 from imgpro.recipes import SIZES
 from imgpro.web import respond
 from imgpro.web.clients import Clients
-from imgpro.web.links import Links
+from imgpro.web.links import DELETE_COOKIE, Links
 from imgpro.web.media import delete_with_token
 
 PAGE_HEADERS: Final = {
@@ -31,7 +33,11 @@ PAGE_HEADERS: Final = {
 MAX_TITLE_BYTES: Final = 66
 MAX_DESCRIPTION_BYTES: Final = 346  # previews cut what is longer
 _OEMBED_URL: Final = re.compile(r"/(?:t/)?([0-9A-Za-z]{12})(?:\.[a-z]{3,4})?/?")
-_PAGE_PATHS: Final = re.compile(r"/|/[0-9A-Za-z]{12}(/delete)?|/(?!v1/|t/|static/)[^.]*")
+_PAGE_PATHS: Final = re.compile(r"/t/.*|/v1/upload|/(?!v1/|static/)[^.]*")
+_BY_STATUS: Final[dict[int, type[ImgproError]]] = {404: NotFound, 405: MethodNotAllowed}
+_SHORTER_S: Final = (3_600, 86_400, 7 * 86_400)  # what the form offers besides the default
+_SIZE_NAMES: Final = {"s": "Small", "m": "Medium", "l": "Large"}
+_SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 class Templates:
@@ -49,11 +55,12 @@ class Templates:
             auto_reload=False,
         )
         self._env.filters["bytes"] = show_bytes
+        self._env.filters["span"] = show_span
         self._env.globals["site_name"] = site_name
 
-    def page(self, name: str, http_status: int = 200, **values: Any) -> web.Response:
-        """Return a rendered page."""
-        body = self._env.get_template(name).render(**values)
+    def page(self, request: web.BaseRequest, name: str, http_status: int = 200, **values: Any) -> web.Response:
+        """Return a rendered page. Its own links are relative, so that it works under any host name and path."""
+        body = self._env.get_template(name).render(root=_root(request), **values)
         return web.Response(status=http_status, body=body.encode(), headers=PAGE_HEADERS)
 
 
@@ -68,11 +75,11 @@ class ErrorPages:
     ) -> web.Response | None:
         """Return a page if the request came from a browser's address bar or form, else None."""
         wants = "text/html" in request.headers.get(hdrs.ACCEPT, "")
-        if not wants or not (_PAGE_PATHS.fullmatch(request.path) or request.path == "/v1/upload"):
+        if not wants or not _PAGE_PATHS.fullmatch(request.path):
             return None
         if problem is None:
-            problem = NotFound() if status == 404 else BadRequest()
-        response = self._templates.page("error.html", status, problem=problem, status=status)
+            problem = _BY_STATUS.get(status, BadRequest)()
+        response = self._templates.page(request, "error.html", status, problem=problem, status=status)
         if problem.action.seconds:
             response.headers["Retry-After"] = str(problem.action.seconds)
         return response
@@ -88,45 +95,47 @@ class PageHandlers:
 
     async def get_home(self, request: web.Request) -> web.Response:
         """Show the upload form."""
-        settings = self._appliance.settings
-        return self._templates.page(
-            "home.html",
-            base=self._clients.base_url(request),
-            max_bytes=settings.uploads.anonymous_max_bytes,
-            retention_days=(settings.anonymous.retention_s or 0) // 86400,
-            enabled=settings.anonymous.enabled,
-        )
+        return self._templates.page(request, "home.html", **self._offer(request))
 
     async def get_quick_start(self, request: web.Request) -> web.Response:
         """Show the first curl lines, with this server's own address in them."""
+        return self._templates.page(request, "quick-start.html", **self._offer(request))
+
+    def _offer(self, request: web.Request) -> dict[str, Any]:
+        """Return what this server takes from a caller without a key."""
         settings = self._appliance.settings
-        return self._templates.page(
-            "quick-start.html",
-            base=self._clients.base_url(request),
-            max_bytes=settings.uploads.anonymous_max_bytes,
-            per_hour=settings.anonymous.uploads_per_hour,
-            per_day=settings.anonymous.uploads_per_day,
-            retention_days=(settings.anonymous.retention_s or 0) // 86400,
-        )
+        anonymous = settings.anonymous
+        return {
+            "base": self._clients.base_url(request),
+            "enabled": anonymous.enabled,
+            "imports": settings.imports.enabled,
+            "max_bytes": settings.uploads.anonymous_max_bytes,
+            "per_hour": anonymous.uploads_per_hour,
+            "per_day": anonymous.uploads_per_day,
+            "retention_s": anonymous.retention_s,
+            "shorter_s": [span for span in _SHORTER_S if anonymous.retention_s is None or span < anonymous.retention_s],
+        }
 
     async def get_viewer(self, request: web.Request) -> web.Response:
         """Show one picture with everything a link preview needs."""
         image = await self._appliance.serve.visible(request.match_info["id"], request.query.get("sig"))
         links = Links(self._clients.base_url(request), image, self._appliance.signer, signed=True)
-        social = links.social_image()
+        here = Links(_root(request).rstrip("/"), image, self._appliance.signer, signed=True)
         indexing = self._appliance.settings.pages.indexing and image.public
         response = self._templates.page(
+            request,
             "viewer.html",
             image=image,
             links=links,
-            sizes=_offered_sizes(image, links),
-            shown=links.sizes()["l"],
-            social=social,
+            here=here,
+            mine=self._uploaded_here(request, image),
+            sizes=_offered_sizes(image, here),
+            frame=_frame(image),
+            social=links.social_image(),
             title=_cut(image.name, MAX_TITLE_BYTES),
             summary=_cut(image.description or _facts(image), MAX_DESCRIPTION_BYTES),
             indexing=indexing,
-            markdown=f"![{respond.markdown_text(image.name)}]({links.src})",
-            bbcode=f"[url={links.page}][img]{links.src}[/img][/url]",
+            embeds=_embeds(image, links),
             facts=_facts(image),
             created=_date(image.created_ms),
             expires=_date(image.expires_ms) if image.expires_ms is not None else None,
@@ -137,11 +146,20 @@ class PageHandlers:
             response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
+    def _uploaded_here(self, request: web.Request, image: Image) -> bool:
+        """Tell whether this browser's own form sent the picture: then its page offers to delete it."""
+        token = request.cookies.get(DELETE_COOKIE, "")
+        return self._appliance.signer.verify(token, "delete", image.id, time.time())
+
     async def get_delete(self, request: web.Request) -> web.Response:
         """Show what would be deleted; a GET changes nothing, because link scanners follow links."""
         token = request.query.get("token", "")
         image = await self._deletable(request.match_info["id"], token)
-        response = self._templates.page("delete.html", image=image, token=token, facts=_facts(image))
+        here = Links(_root(request).rstrip("/"), image, self._appliance.signer, signed=True)
+        shown = here.sizes()["s"]
+        response = self._templates.page(
+            request, "delete.html", image=image, token=token, facts=_facts(image), shown=shown
+        )
         response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
@@ -150,7 +168,7 @@ class PageHandlers:
         image_id, token = request.match_info["id"], request.query.get("token", "")
         await delete_with_token(self._appliance, image_id, token)
         if "text/html" in request.headers.get(hdrs.ACCEPT, ""):
-            return self._templates.page("deleted.html")
+            return self._templates.page(request, "deleted.html")
         return respond.json({"success": True})
 
     async def get_oembed(self, request: web.Request) -> web.Response:
@@ -193,7 +211,7 @@ class PageHandlers:
 
     async def _deletable(self, image_id: str, token: str) -> Image:
         signer = self._appliance.signer
-        if not signer.verify(token, "delete", image_id, 0.0):
+        if not signer.verify(token, "delete", image_id, time.time()):
             raise NotFound()
         view = None
         image = await self._appliance.records.get(image_id)
@@ -207,9 +225,50 @@ def show_bytes(count: int) -> str:
     size = float(count)
     for unit in ("bytes", "KB", "MB", "GB"):
         if size < 1024 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+            digits = f"{size:.0f}" if unit == "bytes" or size >= 100 else f"{size:.1f}".removesuffix(".0")
+            return f"{digits} {unit}"
         size /= 1024
     return f"{count} bytes"
+
+
+def show_span(seconds: int) -> str:
+    """Return a time span in its largest whole unit, e.g. `30 days` or `1 hour`."""
+    unit, size = next(((unit, size) for unit, size in _SPANS if seconds >= size and seconds % size == 0), _SPANS[-1])
+    count = seconds // size
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def _root(request: web.BaseRequest) -> str:
+    """Return the relative link from the requested page to the root of the site, with a slash at the end."""
+    return "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
+
+
+def _frame(image: Image) -> str:
+    """Return an SVG as a data URI: the placeholder drawn in the picture's own size.
+
+    It gives the page its final shape before a byte of the picture is there, without inline style, which the
+    content security policy forbids. Transparent pictures get an empty one: nothing may shine through them.
+    """
+    width, height = image.blob.width, image.blob.height
+    size = f'width="{width}" height="{height}"'
+    inner = ""
+    if image.blob.placeholder and not image.blob.has_alpha:
+        inner = f'<image href="{image.blob.placeholder}" {size} preserveAspectRatio="none"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height}">{inner}</svg>'
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _embeds(image: Image, links: Links) -> list[tuple[str, str]]:
+    """Return what people paste elsewhere: a label and the text, each safe in the language it is for."""
+    page, src = (link.replace("&", "&amp;") for link in (links.page, links.src))
+    size = f'width="{image.blob.width}" height="{image.blob.height}"'
+    return [
+        ("Link", links.page),
+        ("Picture", links.src),
+        ("Markdown", f"![{respond.markdown_text(image.name)}]({links.src})"),
+        ("HTML", f'<a href="{page}"><img src="{src}" {size} alt=""></a>'),
+        ("BBCode", f"[url={links.page}][img]{links.src}[/img][/url]"),
+    ]
 
 
 def _facts(image: Image) -> str:
@@ -233,14 +292,25 @@ def _offered_sizes(image: Image, links: Links) -> list[dict[str, Any]]:
     for size in SIZES:
         entry = links.sizes()[size]
         if entry["width"] < blob.width:
-            offered.append({"label": size.upper(), **entry})
+            offered.append({"label": _SIZE_NAMES[size], **entry})
     offered.append({"label": "Original", "src": links.src, "width": blob.width, "height": blob.height})
     return offered
 
 
 def _fit(image: Image, links: Links, max_width: str | None, max_height: str | None) -> tuple[int, int, str]:
-    """Choose the largest size within an oEmbed consumer's bounds, or the smallest there is."""
-    bound_w = int(max_width) if max_width and max_width.isdigit() and len(max_width) < 9 else 1 << 31
-    bound_h = int(max_height) if max_height and max_height.isdigit() and len(max_height) < 9 else 1 << 31
+    """Choose the largest size within an oEmbed consumer's bounds; below the smallest one, that one shown smaller."""
+    bound_w, bound_h = _bound(max_width), _bound(max_height)
     choices = [(e["width"], e["height"], e["src"]) for e in reversed(_offered_sizes(image, links))]
-    return next((choice for choice in choices if choice[0] <= bound_w and choice[1] <= bound_h), choices[-1])
+    for width, height, src in choices:
+        if width <= bound_w and height <= bound_h:
+            return width, height, src
+    width, height, src = choices[-1]
+    if width * bound_h > height * bound_w:
+        return bound_w, max(1, height * bound_w // width), src
+    return max(1, width * bound_h // height), bound_h, src
+
+
+def _bound(text: str | None) -> int:
+    """Return a bound in pixels; anything but a positive number of sane length is none."""
+    usable = text is not None and re.fullmatch(r"0*[1-9][0-9]{0,8}", text)
+    return int(text) if text is not None and usable else 1 << 31

@@ -47,6 +47,11 @@ def text(body: str, status: int = 200) -> web.Response:
     )
 
 
+def see_other(location: str) -> web.Response:
+    """Lead a browser that sent a form to the page that shows what came of it."""
+    return web.Response(status=303, headers={"Location": location, "Cache-Control": PRIVATE})
+
+
 def error(problem: ImgproError) -> web.Response:
     """Return the one shape of all errors. The connection is closed where a body may be left unread."""
     body: dict[str, Any] = {"error": problem.code, "message": problem.message, "action": problem.action}
@@ -70,7 +75,7 @@ def from_http_exception(problem: web.HTTPException) -> web.Response:
         return error(NotFound())
     if problem.status == 413:
         return error(FileTooLarge())
-    response = error(BadRequest(problem.reason))
+    response = error(BadRequest(f"{problem.reason}."))
     response.set_status(problem.status)
     return response
 

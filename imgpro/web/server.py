@@ -103,7 +103,10 @@ class Dispatch:
         except web.HTTPException as problem:
             if request.method == hdrs.METH_OPTIONS and request.path.startswith(("/v1/", "/t/")):
                 return web.Response(status=204, headers=PREFLIGHT)
-            response = self._pages.for_browser(request, problem.status) or respond.from_http_exception(problem)
+            plain = respond.from_http_exception(problem)
+            response = self._pages.for_browser(request, problem.status) or plain
+            if hdrs.ALLOW in plain.headers:
+                response.headers[hdrs.ALLOW] = plain.headers[hdrs.ALLOW]
         except (ConnectionResetError, ConnectionAbortedError):
             raise
         except Exception:

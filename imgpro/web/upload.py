@@ -22,7 +22,7 @@ from imgpro.model import Image
 from imgpro.web import respond
 from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, raw_chunks, read_json, refuse_declared_length
 from imgpro.web.clients import Clients
-from imgpro.web.links import Links
+from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links
 
 _TEXT_FIELDS: Final = ("name", "description", "public", "ttl", "date")
 
@@ -90,10 +90,24 @@ class UploadHandlers:
     def _answer(self, request: web.Request, image: Image) -> web.Response:
         links = Links(self._clients.base_url(request), image, self._appliance.signer, signed=True)
         if _wants_page(request):
-            raise web.HTTPSeeOther(links.page)
-        if _wants_text(request):
-            return respond.text(links.page if request.query.get("link") == "page" else links.src, 201)
-        return respond.json(respond.created(image, links), 201)
+            # Relative, because the page may have been opened under another name than links start with.
+            response = respond.see_other(links.page.replace(links.base, "..", 1))
+        elif _wants_text(request):
+            response = respond.text(links.page if request.query.get("link") == "page" else links.src, 201)
+        else:
+            response = respond.json(respond.created(image, links), 201)
+        if request.headers.get("Origin") == links.base:
+            # From our own page: the picture's page will offer to delete it, in this browser only.
+            response.set_cookie(
+                DELETE_COOKIE,
+                links.delete_token,
+                path=links.page_path,
+                max_age=DELETE_COOKIE_S,
+                secure=links.base.startswith("https:"),
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
 
 
 def refuse_credentials(request: web.Request) -> None:
