@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -140,7 +141,8 @@ class Zygote:
 
     async def wait(self) -> None:
         """Wait until the ended process is collected."""
-        await asyncio.to_thread(self._process.wait, STOP_TIMEOUT_S)
+        with suppress(subprocess.TimeoutExpired):  # a process that not even SIGKILL ends must not stop us
+            await asyncio.to_thread(self._process.wait, STOP_TIMEOUT_S)
 
     def _on_readable(self) -> None:
         try:

@@ -5,8 +5,8 @@ Lives in the server process, which never decodes and never imports Pillow. What 
 - the queue is full, or the job waited too long in it: Busy;
 - the worker answers with an error: the same error;
 - the deadline passes, also because the worker was stopped: the worker is killed, ImageTooLarge;
-- the worker dies: once more on another worker, since the death may have been another's doing (memory ran out,
-  somebody killed it); dies that one too, it is the picture: ImageBroken for an upload, ImageTooLarge for a
+- the worker dies: once more on a new worker, since the death may have been another's doing (memory ran out,
+  somebody killed it); if that one dies too, it is the picture: ImageBroken for an upload, ImageTooLarge for a
   derivative of a picture that is known to be sound.
 """
 
@@ -22,7 +22,6 @@ from imgpro.imaging.lanes import Lane, Lanes
 from imgpro.imaging.protocol import Done, Failed, IngestTask, RenderTask, SandboxReport, Task, WorkerSettings
 from imgpro.model import Ingested, Limits, Rendered, RenderJob
 
-ATTEMPTS: Final = 2
 HEAVY_SOURCE_BYTES: Final = 12 << 20
 ANIMATED: Final = frozenset({"gif", "webp"})
 WARM_SHARE: Final = 1 / 3  # of the deadline; then an upload is answered without the rest of its derivatives
@@ -98,9 +97,11 @@ class Pool:
         """
         task = IngestTask(self._settings.deadline_s * WARM_SHARE)
         lane = Lane.HEAVY if os.fstat(source_fd).st_size > HEAVY_SOURCE_BYTES else Lane.LIGHT
-        done = await self._do(task, (source_fd, clean_fd, out_fd), lane)
-        if done is None or done.ingested is None:
-            raise ImageBroken
+        try:
+            done = await self._do(task, (source_fd, clean_fd, out_fd), lane)
+        except ChildGone:
+            raise ImageBroken from None
+        assert done.ingested is not None
         return done.ingested
 
     async def render(self, source_fd: int, out_fd: int, job: RenderJob) -> Rendered:
@@ -108,9 +109,12 @@ class Pool:
 
         Raises ImageBroken, ImageTooLarge, Busy.
         """
-        done = await self._do(RenderTask(job), (source_fd, out_fd), lane_of(job, os.fstat(source_fd).st_size))
-        if done is None or done.rendered is None:
-            raise ImageTooLarge
+        lane = lane_of(job, os.fstat(source_fd).st_size)
+        try:
+            done = await self._do(RenderTask(job), (source_fd, out_fd), lane)
+        except ChildGone:
+            raise ImageTooLarge from None
+        assert done.rendered is not None
         return done.rendered
 
     def status(self) -> PoolStatus:
@@ -123,22 +127,28 @@ class Pool:
             kills=self._kills,
         )
 
-    async def _do(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done | None:
-        """Have one job done by whichever worker is free; None where it was the death of them."""
-        for _ in range(ATTEMPTS):
-            try:
-                answer = await self._on_worker(task, files, lane)
-            except ChildGone:
-                continue
-            if isinstance(answer, Done):
-                return answer
-            raise by_code(answer.code, answer.message)
-        return None
-
-    async def _on_worker(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done | Failed:
+    async def _do(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done:
+        """Have one job done by whichever worker is free. Raises ChildGone where it was the death of two."""
         if self._closed:
             raise Busy
         worker = await self._living(lane)
+        try:
+            try:
+                answer = await self._run(worker, task, files)
+            except ChildGone:
+                worker = await self._successor(worker)
+                answer = await self._run(worker, task, files)
+        finally:
+            if worker.alive:
+                self._lanes.give_back(worker, lane)
+            else:
+                self._lanes.write_off(lane)
+                self._dismiss(worker)
+        if isinstance(answer, Failed):
+            raise by_code(answer.code, answer.message)
+        return answer
+
+    async def _run(self, worker: WorkerHandle, task: Task, files: tuple[int, ...]) -> Done | Failed:
         try:
             return await worker.run(task, files, self._settings.deadline_s)
         except DeadlinePassed:
@@ -147,12 +157,20 @@ class Pool:
         except asyncio.CancelledError:
             self._kills += 1
             raise
-        finally:
-            if worker.alive:
-                self._lanes.give_back(worker, lane)
-            else:
-                self._lanes.write_off(lane)
-                self._dismiss(worker)
+
+    async def _successor(self, dead: WorkerHandle) -> WorkerHandle:
+        """Return a new worker in the place of one that died over a job.
+
+        New, because where one was killed from outside, the others that were free may be dead as well.
+        """
+        try:
+            worker = await self._hire()
+        except (ChildGone, OSError):
+            raise Busy from None
+        self._workers.discard(dead)
+        self._restarts += 1
+        self._register(worker)
+        return worker
 
     async def _living(self, lane: Lane) -> WorkerHandle:
         """Take a worker that has not died while it was free."""
@@ -164,10 +182,14 @@ class Pool:
             self._dismiss(worker)
 
     def _enlist(self, worker: WorkerHandle) -> None:
+        """Put a new worker at the disposal of whoever is next."""
+        self._register(worker)
+        self._lanes.add(worker)
+
+    def _register(self, worker: WorkerHandle) -> None:
         self._workers.add(worker)
         self.sandbox = worker.report
         worker.on_gone = self._on_gone
-        self._lanes.add(worker)
 
     def _on_gone(self, worker: WorkerHandle) -> None:
         """Replace a worker that died while it had nothing to do; a busy one is its caller's to dismiss."""
@@ -197,13 +219,22 @@ class Pool:
             return
 
     async def _hire(self) -> WorkerHandle:
+        """Return a new worker. Raises ChildGone where neither this zygote nor a new one can fork it."""
+        zygote = await self._living_zygote()
+        try:
+            return await zygote.fork(self._orders)
+        except ChildGone:
+            if zygote.alive:
+                raise
+        return await (await self._living_zygote()).fork(self._orders)  # it died before anybody noticed
+
+    async def _living_zygote(self) -> Zygote:
         async with self._zygote_lock:
             if self._zygote is None or not self._zygote.alive:
                 if self._zygote is not None:
                     await self._zygote.wait()
                 self._zygote = Zygote()
-            zygote = self._zygote
-        return await zygote.fork(self._orders)
+            return self._zygote
 
 
 def lane_of(job: RenderJob, source_bytes: int) -> Lane:

@@ -19,7 +19,7 @@ import uvloop
 from PIL import Image
 
 from imgpro.errors import Busy, ImageBroken, ImageTooLarge, UnsupportedFormat
-from imgpro.imaging.children import zygote_environment
+from imgpro.imaging.children import WorkerHandle, zygote_environment
 from imgpro.imaging.lanes import Lane, Lanes
 from imgpro.imaging.pool import Pool, PoolSettings, lane_of
 from imgpro.model import Ingested, RenderJob, StoredFormat
@@ -62,6 +62,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def pids(pool: Pool) -> list[int]:
     return [worker.pid for worker in pool._workers]
+
+
+def at_work(pool: Pool) -> list[WorkerHandle]:
+    return [worker for worker in pool._workers if worker.alive and worker not in pool._lanes._free]
 
 
 @cache
@@ -132,8 +136,8 @@ async def test_a_killed_worker_costs_its_caller_nothing(pool: Pool) -> None:
 async def test_a_picture_that_kills_every_worker_is_broken(pool: Pool) -> None:
     job = asyncio.create_task(slow_ingest(pool))
     for _ in range(2):
-        await until(lambda: pool.status().busy == 1)
-        busy = next(worker for worker in pool._workers if worker not in pool._lanes._free)
+        await until(lambda: bool(at_work(pool)))
+        busy = at_work(pool)[0]
         os.kill(busy.pid, signal.SIGSEGV)
         while busy.alive:
             await asyncio.sleep(0.01)
@@ -169,6 +173,14 @@ async def test_the_zygote_comes_back(pool: Pool) -> None:
     os.kill(pool._zygote.pid, signal.SIGKILL)
     await until(lambda: pool.status().workers == 2 and not set(before) & set(pids(pool)))
     await works(pool)
+
+
+async def test_the_death_of_all_costs_no_caller_its_job(pool: Pool) -> None:
+    jobs = [asyncio.create_task(slow_ingest(pool)) for _ in range(2)]
+    await until(lambda: len(at_work(pool)) == 2)
+    assert pool._zygote is not None
+    os.kill(pool._zygote.pid, signal.SIGKILL)
+    assert [done.width for done in await asyncio.gather(*jobs)] == [6000, 6000]
 
 
 async def test_a_cancelled_caller_leaves_no_answer_for_the_next(pool: Pool) -> None:
