@@ -20,8 +20,10 @@ ORIENTATION_TAG: Final = 0x0112
 # 2.0 costs up to twice the time at the large size for no visible gain, 1.5 is measurably softer.
 REDUCING_GAP: Final = 1.8
 # How much larger than its target a JPEG is decoded. At 1x the DCT does nearly all of the shrinking, which the
-# two larger sizes bear and the smallest does not.
-DRAFT_MARGIN: Final[dict[Size, float]] = {"s": 1.5, "m": 1.0, "l": 1.0}
+# two larger sizes bear. For the smallest, 1.15 gives SSIM 0.986 to 0.997 against a full decode at a fifth less CPU
+# than 1.5 (0.997 to 0.998); side by side they cannot be told apart, and what an upload leaves warm comes from a
+# full decode anyway.
+DRAFT_MARGIN: Final[dict[Size, float]] = {"s": 1.15, "m": 1.0, "l": 1.0}
 PREMULTIPLIED: Final = {"RGBA": "RGBa", "LA": "La"}
 SETTLED: Final = ("L", "LA", "RGB", "RGBA", "CMYK")
 TURNS: Final = {
