@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from imgpro import __version__
-from imgpro.errors import FetchFailed, FetchTimedOut, NotFound, ValidationError
+from imgpro.errors import FetchFailed, FetchTimedOut, FileTooLarge, NotFound, ValidationError
 from imgpro.flows.addresses import is_own, may_fetch, parse_address
 from imgpro.settings import Imports
 
@@ -55,11 +55,11 @@ class Fetcher:
         self.own_ports: frozenset[int] = frozenset()
 
     @contextlib.asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[Fetched]:
-        """Connect and yield the answer of a 200.
+    async def open(self, url: str, max_bytes: int) -> AsyncIterator[Fetched]:
+        """Connect and yield the answer of a 200 that announces no more than `max_bytes`; its reader counts.
 
         Raises NotFound when imports are off, ValidationError for an address that may not or cannot be
-        reached, FetchFailed for an answer that is no use, FetchTimedOut when it is too slow.
+        reached, FileTooLarge, FetchFailed for an answer that is no use, FetchTimedOut when it is too slow.
         """
         if not self._settings.enabled:
             raise NotFound("Imports are turned off on this server.")
@@ -67,6 +67,8 @@ class Fetcher:
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 async with self._session() as session, self._follow(session, target) as response:
+                    if response.content_length is not None and response.content_length > max_bytes:
+                        raise FileTooLarge
                     name = unquote(response.url.raw_name)
                     yield Fetched(name, response.content.iter_chunked(CHUNK_BYTES))
         except TimeoutError:
@@ -104,7 +106,7 @@ class Fetcher:
     async def _get(self, session: aiohttp.ClientSession, target: URL) -> aiohttp.ClientResponse:
         try:
             return await session.get(target, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, OSError, ValueError):
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, ValueError):
             raise _unusable() from None
 
     def _next_hop(self, response: aiohttp.ClientResponse) -> URL:

@@ -9,12 +9,13 @@ MAX_NETWORKS: Final = 50_000
 
 
 class Rate:
-    """At most `count` events in `period_s`, all of them at once if need be, then evenly spaced.
+    """At most `count` events in `period_s` (None: any number), all at once if need be, then evenly spaced.
 
     The table is bounded: the network that was silent longest is forgotten first.
     """
 
     def __init__(self, count: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count = count
         self._spacing_s = period_s / count if count else 0.0
         self._period_s = period_s
         self._clock = clock
@@ -22,8 +23,10 @@ class Rate:
 
     def take(self, network: str) -> float:
         """Count one event. Return 0.0, or the seconds until one would be allowed (then it is not counted)."""
-        if not self._spacing_s:
+        if self._count is None:
             return 0.0
+        if self._count <= 0:
+            return self._period_s
         now = self._clock()
         due = max(self._due.get(network, now), now)
         wait_s = due - now - (self._period_s - self._spacing_s)

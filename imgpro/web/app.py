@@ -5,6 +5,7 @@ from aiohttp import web
 from imgpro.appliance import Appliance
 from imgpro.web.access import AccessLog
 from imgpro.web.assets import Assets
+from imgpro.web.bodies import expect
 from imgpro.web.clients import Clients
 from imgpro.web.health import HealthHandlers
 from imgpro.web.images import ImageHandlers
@@ -36,8 +37,8 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     assets = Assets()
     return [
         web.get(f"/t/{_ID}.{{ext:[a-z]{{3,4}}}}", images.get_image),
-        web.post("/v1/upload", uploads.post_upload),
-        web.put("/v1/upload/{name}", uploads.put_upload),
+        web.post("/v1/upload", uploads.post_upload, expect_handler=expect),
+        web.put("/v1/upload/{name}", uploads.put_upload, expect_handler=expect),
         web.post("/v1/import", uploads.post_import),
         web.get(f"/v1/media/{_ID}", media.get_media),
         web.delete(f"/v1/media/{_ID}", media.delete_media),

@@ -3,20 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
-from aiohttp import BodyPartReader, MultipartReader, hdrs, web
+from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, StreamReader, hdrs, web
 
 from imgpro.errors import BadRequest, FileTooLarge, ImgproError, RequestTimeout, UnsupportedFormat, ValidationError
 from imgpro.settings import Uploads
 
 CHUNK_BYTES: Final = 65_536
 MAX_PARTS: Final = 20
+MAX_HEADERS: Final = 32  # of one part
+MAX_LINES: Final = 1_000  # outside of the parts' content
 MAX_FIELD_BYTES: Final = 8_192
 MAX_JSON_BYTES: Final = 65_536
 FORM_SLACK_BYTES: Final = 262_144  # boundaries, part headers and text fields around the file
-_GRACE_S: Final = 10.0
 
 # What aiohttp's multipart parser raises on malformed input besides its own classes (found by fuzzing it).
 _PARSER_ERRORS: Final = (ValueError, RuntimeError, LookupError, AssertionError, web.HTTPException)
@@ -44,9 +45,26 @@ class Pace:
     def count(self, received: int) -> None:
         """Count bytes received. Raises RequestTimeout when they come too slowly on average."""
         self._received += received
-        elapsed_s = time.monotonic() - self._started - _GRACE_S
-        if elapsed_s > 0 and self._received < elapsed_s * self._settings.min_bytes_per_s:
+        counted_s = time.monotonic() - self._started - self._settings.chunk_deadline_s
+        if counted_s > 0 and self._received < counted_s * self._settings.min_bytes_per_s:
             raise RequestTimeout()
+
+
+async def expect(request: web.Request) -> None:
+    """Take note of `Expect: 100-continue` and leave the answer to `invite`. Raises HTTPExpectationFailed for others.
+
+    As a route's expect handler. aiohttp's own says "100 Continue" before the handler can refuse the request, and the
+    client then sends the whole file in vain.
+    """
+    if request.version >= HttpVersion11 and request.headers[hdrs.EXPECT].lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+
+
+async def invite(request: web.Request) -> None:
+    """Ask for the body of a request that was found admissible, if its client waits to be asked."""
+    if request.version >= HttpVersion11 and hdrs.EXPECT in request.headers and not request.content.total_bytes:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what counts as output is the answer
 
 
 def refuse_declared_length(request: web.Request, limit_bytes: int) -> None:
@@ -94,6 +112,23 @@ async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
     return decoded
 
 
+class _CountedLines:
+    """A body of which only so many lines are read: megabytes of line breaks before the first part cost seconds each."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self._left = MAX_LINES
+
+    async def readline(self, **limits: int) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise BadRequest("The multipart form has too many lines around its parts.")
+        return await self._content.readline(**limits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+
 class Form:
     """A multipart form, part by part: text fields are collected, the one file is handed on in chunks."""
 
@@ -122,7 +157,9 @@ class Form:
             raise ValidationError(None, None, {"file": "A file is needed, as a multipart part with a file name."})
 
     async def _walk(self) -> AsyncIterator[bytes]:
-        reader = await self._request.multipart()
+        content = cast("StreamReader", _CountedLines(self._request.content))
+        headers = self._request.headers
+        reader = MultipartReader(headers, content, max_field_size=MAX_FIELD_BYTES, max_headers=MAX_HEADERS)
         for _ in range(MAX_PARTS + 1):
             part = await self._pace.next(reader.next())
             if part is None:

@@ -10,6 +10,7 @@ from imgpro.errors import BadRequest
 from imgpro.flows.addresses import network_of, parse_address
 from imgpro.model import Caller
 
+MAX_PORT: Final = 65_535
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -59,9 +60,15 @@ class Clients:
             forwarded = request.headers.get("X-Forwarded-Proto", "").lower()
             scheme = forwarded if forwarded in ("http", "https") else scheme
             host = request.headers.get("X-Forwarded-Host", host)
-        if not _HOST.fullmatch(host):
+        if not _HOST.fullmatch(host) or _port(host) > MAX_PORT:
             raise BadRequest("The Host header is not a host name or address.")
         return f"{scheme}://{host.lower()}"
+
+
+def _port(host: str) -> int:
+    """Return the port of a well-formed Host, 0 if it names none."""
+    _, colon, port = host.rpartition(":")
+    return int(port) if colon and port.isdigit() else 0
 
 
 def peer_address(request: web.BaseRequest) -> str | None:

@@ -5,6 +5,8 @@ This sits around aiohttp's application rather than inside it as middleware, beca
 chain of wrappers.
 """
 
+import asyncio
+import contextlib
 import itertools
 import logging
 import socket
@@ -31,11 +33,12 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 1024
+LINGER_S: Final = 5.0  # how long a refused body is still read, so that its sender gets to see the answer
+REQUEST_ID: Final = "request_id"
+# What a request that outlived the stop deadline has to clean up after itself, and its answer to leave.
+_LAST_WORDS_S: Final = 2.0
 
-# aiohttp's keep-alive default of an hour is also its only limit on slow request headers.
 CONNECTION_OPTIONS: Final[dict[str, Any]] = {
-    "keepalive_timeout": 30.0,
-    "lingering_time": 5.0,
     "auto_decompress": False,
     "max_line_size": 8190,
     "max_field_size": 8190,
@@ -66,11 +69,13 @@ class Dispatch:
         self._pages = pages
         self._prefix = random_base62(6)
         self._count = itertools.count()
+        self._under_way = 0
+        self._draining: asyncio.Event | None = None
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises but for a connection that is gone."""
         started = time.perf_counter()
-        request_id = f"{self._prefix}{next(self._count):x}"
+        request_id = self.next_id()
         hot = self._hot.get(request.raw_path) if request.method == hdrs.METH_GET else None
         if (
             hot is not None
@@ -80,16 +85,36 @@ class Dispatch:
             response: web.StreamResponse = hot_response(request, hot)
             route = "/t/{id}.{ext}"
         else:
-            response = await self._answer(request, request_id)
+            request[REQUEST_ID] = request_id
+            self._under_way += 1
+            try:
+                response = await self._answer(request, request_id)
+            finally:
+                self._under_way -= 1
+                if self._draining is not None and not self._under_way:
+                    self._draining.set()
             route = _route(request)
         if not response.prepared:
-            response.headers["X-Request-Id"] = request_id
-            response.headers["Server"] = "imgpro"
+            _sign(response, request_id)
+            if self._draining is not None:
+                response.force_close()
         if self._access is not None:
             sent = response.content_length or 0
             client = getattr(request.protocol, "client", None) or self._clients.address(request)
             self._access.note(request.method, route, response.status, sent, started, client, request_id)
         return response
+
+    async def drain(self, deadline_s: float) -> None:
+        """Wait until no request is under way, at most so long; connections are closed after their next answer."""
+        self._draining = asyncio.Event()
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline_s):
+                    await self._draining.wait()
+
+    def next_id(self) -> str:
+        """Return an id that no other request of this run has."""
+        return f"{self._prefix}{next(self._count):x}"
 
     async def _answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         try:
@@ -107,10 +132,13 @@ class Dispatch:
             response = self._pages.for_browser(request, problem.status) or plain
             if hdrs.ALLOW in plain.headers:
                 response.headers[hdrs.ALLOW] = plain.headers[hdrs.ALLOW]
-        except (ConnectionResetError, ConnectionAbortedError):
+        except ConnectionError:
             raise
         except Exception:
             log.exception("unexpected failure in request %s", request_id)
+            if request.writer.output_size > 0:
+                # Another answer now would be taken for the rest of the picture.
+                raise ConnectionResetError("an answer broke off") from None
             response = respond.error(ImgproError())
         _close_unread(request, response)
         return response
@@ -162,6 +190,7 @@ class Connection(web.RequestHandler):
         else:
             response = respond.error(BadRequest("The request is not well-formed HTTP."))
             response.set_status(status)
+        _sign(response, self._door.next_id())
         response.force_close()
         return response
 
@@ -169,8 +198,18 @@ class Connection(web.RequestHandler):
 class Door(web.Server):
     """aiohttp's server with a bound on connections, in all and per network."""
 
-    def __init__(self, handler: Handler, request_factory: Any, settings: ServerSettings, clients: Clients) -> None:
-        super().__init__(handler, request_factory=request_factory, **CONNECTION_OPTIONS)
+    def __init__(self, handler: Dispatch, request_factory: Any, settings: ServerSettings, clients: Clients) -> None:
+        # aiohttp's keep-alive deadline, an hour by default, is also its only limit on slow request headers.
+        idle_s = settings.idle_deadline_s
+        super().__init__(
+            handler,
+            request_factory=request_factory,
+            keepalive_timeout=idle_s,
+            lingering_time=min(LINGER_S, idle_s),
+            **CONNECTION_OPTIONS,
+        )
+        self.next_id = handler.next_id
+        self._stall_ms = int(idle_s * 2000)
         self._max_total = settings.max_connections
         self._max_per_network = settings.max_connections_per_network
         self._clients = clients
@@ -192,6 +231,10 @@ class Door(web.Server):
             return None, None
         self._total += 1
         self._per_network[network] += 1
+        if address is not None:
+            # A client that takes nothing of its answer would keep its place for ever: the kernel ends it.
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stall_ms)
         return network, address if network else None
 
     def leave(self, network: str) -> None:
@@ -214,18 +257,42 @@ class Runner(web.AppRunner):
         access: AccessLog | None,
         pages: ErrorPages,
     ) -> None:
-        super().__init__(app, handle_signals=False, shutdown_timeout=settings.stop_deadline_s, **CONNECTION_OPTIONS)
+        super().__init__(app, handle_signals=False, shutdown_timeout=_LAST_WORDS_S)
+        app.on_response_prepare.append(_sign_streamed)
         self._parts = (settings, clients, hot, access, pages)
+        self._dispatch: Dispatch | None = None
 
     async def listen(self, sock: socket.socket) -> None:
-        """Answer on a bound socket until `cleanup`, which lets requests under way end first."""
+        """Answer on a bound socket until `drain`."""
         await web.SockSite(self, sock, backlog=BACKLOG).start()
+
+    async def drain(self) -> None:
+        """Take no new connections and let requests under way end, for `stop_deadline_s`; then comes `cleanup`.
+
+        `cleanup` alone would stop reading from every connection at once, and an upload whose last bytes are still
+        on their way could never end.
+        """
+        for site in tuple(self.sites):
+            await site.stop()
+        if self._dispatch is not None:
+            await self._dispatch.drain(self._parts[0].stop_deadline_s)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         settings, clients, hot, access, pages = self._parts
-        dispatch = Dispatch(server.request_handler, hot, clients, access, pages)
+        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages)
         return Door(dispatch, server.request_factory, settings, clients)
+
+
+def _sign(response: web.StreamResponse, request_id: str) -> None:
+    response.headers["X-Request-Id"] = request_id
+    response.headers["Server"] = "imgpro"
+
+
+async def _sign_streamed(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the same headers on an answer whose handler sends it itself."""
+    if "X-Request-Id" not in response.headers:
+        _sign(response, request[REQUEST_ID])
 
 
 def _route(request: web.BaseRequest) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
-from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -20,7 +19,7 @@ from imgpro.flows.ingest import Upload
 from imgpro.flows.options import parse_options
 from imgpro.model import Image
 from imgpro.web import respond
-from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, raw_chunks, read_json, refuse_declared_length
+from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, invite, raw_chunks, read_json, refuse_declared_length
 from imgpro.web.clients import Clients
 from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links
 
@@ -36,19 +35,19 @@ class UploadHandlers:
 
     async def post_upload(self, request: web.Request) -> web.Response:
         """Take a multipart form, or a bare body when its type is not a form."""
-        refuse_credentials(request)
+        self._check(request)
         if request.content_type.startswith("multipart/"):
             return await self._form(request)
         return await self._raw(request, request.query.get("name", ""))
 
     async def put_upload(self, request: web.Request) -> web.Response:
         """Take a bare body under the name in the path, as `curl -T` sends it."""
-        refuse_credentials(request)
-        return await self._raw(request, unquote(request.match_info["name"]))
+        self._check(request)
+        return await self._raw(request, request.match_info["name"])
 
     async def post_import(self, request: web.Request) -> web.Response:
         """Fetch a picture by its address and store it like an upload."""
-        refuse_credentials(request)
+        self._check(request)
         fields = _text_fields(await read_json(request, Pace(self._appliance.settings.uploads)))
         options = parse_options(fields)
         url = fields.get("url", "")
@@ -58,7 +57,8 @@ class UploadHandlers:
         self._appliance.limit_imports(caller)
         async with self._appliance.ingest.open(caller, "import") as upload:
             try:
-                async with self._appliance.fetcher.open(url) as fetched:
+                max_bytes = self._appliance.settings.uploads.anonymous_max_bytes
+                async with self._appliance.fetcher.open(url, max_bytes) as fetched:
                     async for chunk in fetched.chunks:
                         await upload.write(chunk)
                     name = fetched.name
@@ -69,11 +69,18 @@ class UploadHandlers:
                 raise FetchFailed(f"The address did not answer with a usable picture: {problem.message}") from None
         return self._answer(request, image)
 
+    def _check(self, request: web.Request) -> None:
+        """Judge what the headers alone tell. Raises Unauthorized, BadRequest."""
+        refuse_credentials(request)
+        # A Host that no link can start with is refused now: after the commit nobody would learn of the picture.
+        self._clients.base_url(request)
+
     async def _form(self, request: web.Request) -> web.Response:
         uploads = self._appliance.settings.uploads
         refuse_declared_length(request, uploads.anonymous_max_bytes + FORM_SLACK_BYTES)
         form = Form(request, Pace(uploads))
         async with self._appliance.ingest.open(self._clients.caller(request)) as upload:
+            await invite(request)
             await _pour(form.file_chunks(), upload)
             image = await upload.commit(parse_options(form.fields), form.file_name or "")
         return self._answer(request, image)
@@ -83,6 +90,7 @@ class UploadHandlers:
         refuse_declared_length(request, uploads.anonymous_max_bytes)
         options = parse_options({key: request.query[key] for key in _TEXT_FIELDS if key in request.query})
         async with self._appliance.ingest.open(self._clients.caller(request)) as upload:
+            await invite(request)
             await _pour(raw_chunks(request, Pace(uploads)), upload)
             image = await upload.commit(options, name)
         return self._answer(request, image)
