@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from tests.http.test_pages import picture_peer
+from tests.peers import importing_from, picture_peer
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, running
 
@@ -48,17 +48,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def peer_port():
-    with picture_peer() as port:
+    with picture_peer(PNG) as port:
         yield port
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, peer_port):
-    env = {
-        **UNLIMITED,
-        "IMGPRO_IMPORTS_PRIVATE_NETWORKS": "127.0.0.0/8",
-        "IMGPRO_IMPORTS_PORTS": str(peer_port),
-    }
+    env = {**UNLIMITED, **importing_from(peer_port)}
     with running(tmp_path_factory.mktemp("browser") / "data", env) as found:
         yield found
 
@@ -316,7 +312,7 @@ def test_a_link_dropped_or_pasted_is_imported(visit, server, lan, peer_port):
     with page.expect_navigation():
         page.keyboard.press("Control+V")
     on_viewer(page, lan)
-    assert natural(page) == [60, 40]
+    assert natural(page) == [600, 450]
 
 
 def test_a_pasted_picture_ends_on_its_page(visit, server):

@@ -1,13 +1,10 @@
 """Pages and link previews: complete, absolute where they must be, escaped everywhere, calm when something is gone."""
 
-import contextlib
-import http.server
 import io
 import json
 import re
 import shutil
 import subprocess
-import threading
 import time
 from urllib.parse import quote, urlsplit
 
@@ -15,6 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.markup import Page
+from tests.peers import importing_from, picture_peer
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, multipart, running
 
@@ -33,34 +31,9 @@ HOSTILE = [
 ]
 
 
-class Pictures(http.server.BaseHTTPRequestHandler):
-    """A web server with one picture, to import from."""
-
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "image/png")
-        self.send_header("Content-Length", str(len(PNG)))
-        self.end_headers()
-        self.wfile.write(PNG)
-
-    def log_message(self, *args):
-        pass
-
-
-@contextlib.contextmanager
-def picture_peer():
-    peer = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
-    threading.Thread(target=peer.serve_forever, daemon=True).start()
-    try:
-        yield peer.server_port
-    finally:
-        peer.shutdown()
-        peer.server_close()
-
-
 @pytest.fixture(scope="module")
 def peer_port():
-    with picture_peer() as port:
+    with picture_peer(PNG) as port:
         yield port
 
 
@@ -71,8 +44,7 @@ def open_server(tmp_path_factory, peer_port):
         **UNLIMITED,
         "IMGPRO_PAGES_INDEXING": "true",
         "IMGPRO_PAGES_SITE_NAME": "Bilder & <Co>",
-        "IMGPRO_IMPORTS_PRIVATE_NETWORKS": "127.0.0.0/8",
-        "IMGPRO_IMPORTS_PORTS": str(peer_port),
+        **importing_from(peer_port),
     }
     with running(tmp_path_factory.mktemp("pages") / "data", env) as found:
         yield found
@@ -148,7 +120,7 @@ def test_links_start_with_the_configured_address_and_the_page_works_under_any(tm
     ) as server:
         found = server.must_upload(PNG, "a.png")
         assert found["url"] == f"https://img.example.org/pictures/{found['id']}"
-        answer, page = browse(server, f"/{found['id']}")
+        _, page = browse(server, f"/{found['id']}")
         assert page.meta()["og:image"].startswith(f"https://img.example.org/pictures/t/{found['id']}.")
         assert page.fields()[0] == found["url"]
         loaded = [
@@ -539,3 +511,30 @@ def test_a_closed_server_says_so(tmp_path):
         assert "need an API key" in page.text
         _, page = browse(server, "/api/quick-start")
         assert page.curl_lines() == []
+
+
+def luminance(colour):
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_told_apart(server, scheme):
+    """WCAG 2.2 AA: 4.5 for text, 3 for the edges of fields and for the focus ring."""
+    sheet = server.get("/static/imgpro.css").body.decode()
+    tokens = re.findall(r"--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", sheet)
+    colours = {name: pair[scheme] for name, *pair in tokens}
+    for ground in ("ground", "card", "code"):
+        for ink in ("text", "quiet", "accent"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        for edge in ("edge", "accent", "danger"):
+            assert contrast(colours[edge], colours[ground]) >= 3, (edge, ground)
+    assert contrast(colours["on-accent"], colours["accent"]) >= 4.5
+    assert contrast(colours["on-danger"], colours["danger"]) >= 4.5
+    assert contrast(colours["accent"], colours["stage"]) >= 3
