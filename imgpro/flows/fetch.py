@@ -30,7 +30,7 @@ CONNECT_DEADLINE_S: Final = 4.0
 READ_DEADLINE_S: Final = 5.0
 CHUNK_BYTES: Final = 65_536
 
-_URL = re.compile(r"https?://[^\s\\\x00-\x20\x7f]+", re.IGNORECASE)
+_URL = re.compile(r"https?://([^\s\\\x00-\x20\x7f/?#]+)[^\s\\\x00-\x20\x7f]*", re.IGNORECASE)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNUSABLE: Final = "Must be the http or https address of a picture on a public server that answers."
 
@@ -118,7 +118,8 @@ class Fetcher:
         return self._parse(joined)
 
     def _parse(self, url: str) -> URL:
-        if len(url) > MAX_URL_CHARS or not _URL.fullmatch(url):
+        match = _URL.fullmatch(url)
+        if match is None or len(url) > MAX_URL_CHARS or "@" in match[1]:
             raise _unusable()
         try:
             target = URL(url)
@@ -126,9 +127,7 @@ class Fetcher:
         except ValueError:
             raise _unusable() from None
         host = target.host or ""
-        if not host or "%" in host or target.user is not None or target.password is not None:
-            raise _unusable()
-        if port not in self._settings.ports:
+        if not host or "%" in host or port not in self._settings.ports:
             raise _unusable()
         return target.with_fragment(None)
 

@@ -483,7 +483,9 @@ def test_an_upgrade_is_ignored(tight, kind):
 @pytest.mark.parametrize("value", ["100-continue", "100-Continue"])
 def test_the_body_is_asked_for_when_it_is_wanted(tight, value):
     with Wire(tight) as wire:
-        wire.send(put(b"", b"Expect: %s\r\n" % value.encode()).replace(b"Content-Length: 0", b"Content-Length: %d" % len(PNG)))
+        wire.send(
+            put(b"", b"Expect: %s\r\n" % value.encode()).replace(b"Content-Length: 0", b"Content-Length: %d" % len(PNG))
+        )
         assert wire.answer().status == 100
         wire.send(PNG)
         assert wire.answer().status == 201
@@ -576,7 +578,9 @@ def test_line_breaks_cannot_enter_headers_or_log(tight):
 def test_names_in_the_path_are_decoded_once(tight):
     answer = ask(tight, put(PNG).replace(b"/v1/upload/x.png", b"/v1/upload/50%2525%20off.png"))
     assert answer.json()["name"] == "50%25 off.png"
-    assert ask(tight, put(PNG).replace(b"/v1/upload/x.png", b"/v1/upload/..%2F..%2Fetc%2Fx.png")).json()["name"] == "x.png"
+    assert (
+        ask(tight, put(PNG).replace(b"/v1/upload/x.png", b"/v1/upload/..%2F..%2Fetc%2Fx.png")).json()["name"] == "x.png"
+    )
 
 
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
