@@ -1,18 +1,21 @@
 """Builds every part in order and closes them in reverse. No other behaviour lives here."""
 
+import contextlib
 from pathlib import Path
 
 from imgpro import __version__
-from imgpro.errors import Action, ImgproError, RateLimited
+from imgpro.errors import Action, ImgproError, RateLimited, WorkersUnusable
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.ingest import Ingest
+from imgpro.flows.making import Making
 from imgpro.flows.quota import Quota
 from imgpro.flows.rates import Rate
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.serve import Serve
 from imgpro.flows.upkeep import Upkeep
+from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool, PoolSettings
 from imgpro.model import Caller, Limits
 from imgpro.settings import Imaging, Settings, Uploads
@@ -38,12 +41,13 @@ class Appliance:
         self.derivs.start()
         self.records = Records(db, settings.cache.records)
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot)
+        making = Making()
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making)
         self.quota = Quota(settings.anonymous, db)
         self.ingest = Ingest(
             settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
         )
-        self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer)
+        self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
         self.fetcher = Fetcher(settings.imports)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove)
         self._import_rate = Rate(settings.imports.per_hour, 3600.0)
@@ -52,35 +56,32 @@ class Appliance:
     async def start(cls, settings: Settings, data_path: Path) -> "Appliance":
         """Open the data directory, the database, the cache and the workers.
 
-        Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault.
+        Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable.
         """
-        database_dir = settings.storage.database_dir
-        data = DataDir.open(data_path, Path(database_dir).expanduser() if database_dir else None)
-        try:
+        async with contextlib.AsyncExitStack() as parts:
+            data = DataDir.open(data_path, _database_dir(settings))
+            parts.callback(data.close)
             db = await Database.open(data.database, data.backups, data.instance_id, __version__)
+            parts.push_async_callback(db.close)
+            pool = Pool(pool_settings(settings.imaging, settings.uploads))
+            parts.push_async_callback(pool.close)
             try:
-                pool = Pool(pool_settings(settings.imaging, settings.uploads))
                 await pool.start()
-                try:
-                    return cls(settings, data, db, pool)
-                except BaseException:
-                    await pool.close()
-                    raise
-            except BaseException:
-                await db.close()
-                raise
-        except BaseException:
-            data.close()
-            raise
+            except ChildGone:
+                raise WorkersUnusable() from None
+            appliance = cls(settings, data, db, pool)
+            parts.pop_all()
+        return appliance
 
     async def close(self) -> None:
-        """End everything that `start` began; what was acknowledged is on disk already."""
-        await self.serve.drain()
-        await self.pool.close()
-        await self.derivs.close()
-        await self.blobs.close()
-        await self.db.close()
-        self.data.close()
+        """End everything that `start` began; what was acknowledged is on disk already.
+
+        One part that cannot be ended well does not keep the others from it.
+        """
+        async with contextlib.AsyncExitStack() as parts:
+            parts.callback(self.data.close)
+            for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
+                parts.push_async_callback(close)
 
     def limit_imports(self, caller: Caller) -> None:
         """Count an attempt to import. Raises RateLimited."""
@@ -114,6 +115,11 @@ class Appliance:
         except ImgproError:
             return False
         return True
+
+
+def _database_dir(settings: Settings) -> Path | None:
+    chosen = settings.storage.database_dir
+    return Path(chosen).expanduser() if chosen else None
 
 
 def pool_settings(imaging: Imaging, uploads: Uploads) -> PoolSettings:

@@ -24,6 +24,7 @@
        +- DataUnusable               exit 65
        +- ServerUnreachable          exit 69
        +- StorageFault               exit 74
+       +- WorkersUnusable            exit 1
        +- ConfigError                exit 78
 
 Knows nothing of HTTP libraries, SQL or pictures. Arguments are positional, because an exception with
@@ -260,6 +261,13 @@ class StorageFault(OperatorError):
     """The disk refused to do what durability needs."""
 
     exit_code = 74
+
+
+class WorkersUnusable(OperatorError):
+    """The processes that decode pictures cannot be started."""
+
+    message = "The worker processes cannot be started."
+    action = Action("fix", label="`imgpro doctor`, and more memory or processes for this service")
 
 
 class ConfigError(OperatorError):

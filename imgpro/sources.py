@@ -55,9 +55,8 @@ def load(flags: Mapping[str, Any], config: Path | None = None, environ: Mapping[
         except (ValueError, TypeError):
             problems.append(f"{field.path} = {raw!r} ({source}): must be {tree.describe_form(field)}")
     settings = _convert(values, sources, problems)
-    if settings is not None:
-        _check(settings, problems)
-    if problems or settings is None:
+    _check(settings, problems)
+    if problems:
         raise ConfigError("The settings have mistakes:\n  " + "\n  ".join(problems))
     return Loaded(settings, sources, tuple(warnings + _unknown_variables(env)), path)
 
@@ -164,7 +163,8 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problems: list[str]) -> Settings | None:
+def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problems: list[str]) -> Settings:
+    """Return the settings with what could be used; the rest is reported and has its default."""
     settings = Settings()
     for section in msgspec.structs.fields(Settings):
         body: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problem
                 path = f"{section.name}.{name}"
                 problems.append(f"{path} = {value!r} ({sources[path]}): {reason}")
         settings = msgspec.structs.replace(settings, **{section.name: msgspec.convert(body, section.type)})
-    return None if problems else settings
+    return settings
 
 
 def _check(settings: Settings, problems: list[str]) -> None:

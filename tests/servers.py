@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +43,40 @@ class Answer:
 class Server:
     """`imgpro run` as a child process on a free loopback port."""
 
-    def __init__(self, data: Path, env: Mapping[str, str] | None = None, *args: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        env: Mapping[str, str] | None = None,
+        *args: str,
+        prefix: Sequence[str] = (),
+        preexec: Callable[[], None] | None = None,
+    ) -> None:
+        """`prefix` stands before the command (a tracer, say); `preexec` runs in the child before it."""
         self.data = data
+        self._prefix = prefix
+        self._preexec = preexec
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")}
         self.env = {**inherited, **(env or {})}
         self._args = args
-        self._log = tempfile.TemporaryFile("w+b")
+        # For appending: the child shares our file offset, and reading the log must not move where it writes.
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by `close`
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self) -> "Server":
         command = [sys.executable, "-m", "imgpro", "run", "--data", str(self.data), "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [*command, *self._args], env=self.env, cwd=ROOT, stderr=self._log, stdout=self._log
+            [*self._prefix, *command, *self._args],
+            env=self.env,
+            cwd=ROOT,
+            stderr=self._log,
+            stdout=self._log,
+            preexec_fn=self._preexec,
         )
+        read_from = len(self.log())
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.log())
+            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.log()[read_from:])
             if match:
                 self.port = int(match[1])
                 return self

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -42,26 +43,28 @@ async def _serve(settings: Settings, data: Path, sockets: Sequence[socket.socket
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
-    appliance = await Appliance.start(settings, data)
-    try:
+    paths = [address.path for address in map(parse_listen, settings.server.listen) if address.kind == "unix"]
+    async with contextlib.AsyncExitStack() as parts:
+        appliance = await Appliance.start(settings, data)
+        parts.push_async_callback(appliance.close)
         access = AccessLog(as_json=wants_json(settings.log)) if settings.log.access else None
+        if access is not None:
+            parts.callback(access.flush)
         runner = build_runner(appliance, access)
+        parts.push_async_callback(runner.cleanup)
         await runner.setup()
+        appliance.fetcher.own_ports = frozenset(sock.getsockname()[1] for sock in sockets if _is_inet(sock))
         for sock in sockets:
             await runner.listen(sock)
-        appliance.fetcher.own_ports = frozenset(sock.getsockname()[1] for sock in sockets if _is_inet(sock))
         jobs = Jobs(appliance)
         jobs.start()
+        parts.push_async_callback(jobs.stop)
         _banner(settings, data, sockets)
         await stop.wait()
-        await jobs.stop()
-        appliance.draining = True
         log.info("stopping")
-        await runner.cleanup()
-        if access is not None:
-            access.flush()
-    finally:
-        await appliance.close()
+        appliance.draining = True
+        _remove_names(paths)
+        await runner.drain()
     log.info("stopped")
 
 
@@ -105,13 +108,27 @@ def _bind_tcp(address: Listen) -> socket.socket:
 
 
 def _bind_unix(path: Path) -> socket.socket:
-    if path.is_socket():
-        path.unlink()
+    """Bind a name in the file system; one that a killed server left is taken over, one in use is not."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if path.is_socket():
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            sock.close()
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     sock.bind(str(path))
     path.chmod(0o660)
     sock.listen(BACKLOG)
     return sock
+
+
+def _remove_names(paths: Sequence[str]) -> None:
+    """Take the names of our unix sockets away: whoever finds one should find a server behind it."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def _is_inet(sock: socket.socket) -> bool:

@@ -4,11 +4,12 @@ The order is the durability law: the file is whole and synced under its digest b
 the row is committed before anyone is told. What fails on the way leaves nothing behind.
 """
 
+import logging
 import os
 import time
 from typing import Literal, Self
 
-from imgpro.errors import Busy, RateLimited, StorageFull, UnsupportedFormat
+from imgpro.errors import Busy, ImgproError, RateLimited, StorageFull, UnsupportedFormat
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.options import clean_name, shorten_name
 from imgpro.flows.quota import Quota
@@ -24,6 +25,8 @@ from imgpro.store.blobs import BlobStore, Spool, Staged
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
 from imgpro.store.staging import Scratch
+
+log = logging.getLogger(__name__)
 
 Origin = Literal["upload", "import"]
 
@@ -166,10 +169,17 @@ class Upload:
         )
 
     async def _keep_warm(self, image: Image, report: Ingested, out: Scratch) -> None:
-        """Put the derivatives that the proof left behind where the first viewer will look."""
+        """Put the derivatives that the proof left behind where the first viewer will look.
+
+        The picture is stored already: whatever fails here is no reason to tell its uploader otherwise.
+        """
         extension = SRC_EXTENSION[image.blob.format]
         for warm in report.warm:
-            body = await out.read(warm.offset, warm.length)
+            try:
+                body = await out.read(warm.offset, warm.length)
+            except ImgproError as problem:
+                log.warning("derivatives of an upload are not kept: %s", problem)
+                return
             self._ingest.derivs.put(image.blob.digest, warm.recipe.key, body)
             path = canonical_path(image.id, extension, warm.recipe.size)
             etag = derivative_etag(image.blob.digest, warm.recipe.key)

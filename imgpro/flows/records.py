@@ -39,6 +39,11 @@ class Records:
             self.put(image)
         return image
 
+    async def refers_to(self, digest: str) -> bool:
+        """Tell whether any image has these bytes, as the database says now."""
+        async with self._db.reader() as conn:
+            return await queries.blob_by_digest(conn, digest) is not None
+
     def put(self, image: Image) -> None:
         """Keep a record that is known to be current."""
         if self._capacity <= 0:

@@ -1,8 +1,10 @@
 """Deleting: after it nothing serves the picture again, from memory, cache or disk."""
 
+import asyncio
 from collections.abc import Sequence
 
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.making import Making
 from imgpro.flows.records import Records
 from imgpro.store import queries
 from imgpro.store.blobs import BlobStore
@@ -15,21 +17,28 @@ class Remove:
     """Takes images out of database, memory and disk, in that order."""
 
     def __init__(
-        self, db: Database, blobs: BlobStore, derivs: DerivativeCache, records: Records, hot: HotPictures
+        self,
+        db: Database,
+        blobs: BlobStore,
+        derivs: DerivativeCache,
+        records: Records,
+        hot: HotPictures,
+        making: Making,
     ) -> None:
         self._db = db
         self._blobs = blobs
         self._derivs = derivs
         self._records = records
         self._hot = hot
+        self._making = making
 
     async def images(self, image_ids: Sequence[str]) -> int:
         """Delete images by id and return how many there were. Bytes go when their last image goes."""
-        return await self._clear(await self._db.write(lambda conn: queries.delete_images(conn, image_ids)))
+        return await asyncio.shield(asyncio.ensure_future(self._images(image_ids)))
 
     async def expired(self, image_ids: Sequence[str], now_ms: int) -> int:
         """Delete those of the images that have ended by `now_ms`, and return how many."""
-        return await self._clear(await self._db.write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
+        return await asyncio.shield(asyncio.ensure_future(self._expired(image_ids, now_ms)))
 
     async def blob_if_unreferenced(self, digest: str) -> bool:
         """Unlink a blob and its derivatives unless an image refers to it. Return whether it went.
@@ -39,9 +48,19 @@ class Remove:
         async with self._blobs.guard(digest):
             if await self._db.write(lambda conn: queries.blob_exists(conn, digest)):
                 return False
+            self._making.forbid(digest)
             await self._derivs.drop(digest)
             await self._blobs.remove(digest)
         return True
+
+    # Carried through when the caller goes away: rows that are gone while memory still shows them are the one thing
+    # that must not be.
+
+    async def _images(self, image_ids: Sequence[str]) -> int:
+        return await self._clear(await self._db.write(lambda conn: queries.delete_images(conn, image_ids)))
+
+    async def _expired(self, image_ids: Sequence[str], now_ms: int) -> int:
+        return await self._clear(await self._db.write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
 
     async def _clear(self, deletions: Sequence[Deletion]) -> int:
         """Follow the rows: memory at once, then the bytes that nothing refers to any more."""

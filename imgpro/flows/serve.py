@@ -13,6 +13,7 @@ from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound
 from imgpro.flows.flight import Flight
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.ingest import derivative_etag
+from imgpro.flows.making import Making, Ticket
 from imgpro.flows.records import Records
 from imgpro.imaging.pool import Pool
 from imgpro.model import Image, RenderJob
@@ -71,6 +72,7 @@ class Serve:
         records: Records,
         hot: HotPictures,
         signer: Signer,
+        making: Making,
     ) -> None:
         self._blobs = blobs
         self._derivs = derivs
@@ -78,6 +80,7 @@ class Serve:
         self._records = records
         self._hot = hot
         self._signer = signer
+        self._making = making
         self._flight: Flight[bytes | OpenFile] = Flight()
         self._failures: OrderedDict[tuple[str, str], tuple[float, ImgproError]] = OrderedDict()
         self.transforms = 0
@@ -138,7 +141,7 @@ class Serve:
             return await self._load(*cached)
         self._raise_known_failure(digest, key)
         recipe = target.recipe
-        made = await self._flight.run((digest, key), lambda: self._render(target.image, recipe))
+        made = await self._flight.run((digest, key), lambda: self._make(target.image, recipe))
         return made if isinstance(made, bytes) else made.twin()
 
     async def _load(self, fd: int, size: int) -> bytes | OpenFile:
@@ -151,8 +154,15 @@ class Serve:
         finally:
             file.close()
 
-    async def _render(self, image: Image, recipe: Recipe) -> bytes | OpenFile:
-        """Make one derivative, hand it to the cache and return it."""
+    async def _make(self, image: Image, recipe: Recipe) -> bytes | OpenFile:
+        """Make one derivative, hand it to the cache and return it; NotFound if the picture goes meanwhile."""
+        digest = image.blob.digest
+        with self._making.of(digest) as ticket:
+            if not await self._records.refers_to(digest):
+                raise NotFound()
+            return await self._render(image, recipe, ticket)
+
+    async def _render(self, image: Image, recipe: Recipe, ticket: Ticket) -> bytes | OpenFile:
         digest = image.blob.digest
         source = OpenFile(self._blobs.open(digest), image.blob.stored_bytes)
         try:
@@ -160,16 +170,19 @@ class Serve:
                 job = RenderJob(format=image.blob.format, recipe=recipe)
                 rendered = await self._pool.render(source.fd, out.fd, job)
                 self.transforms += 1
-                return await self._keep(digest, recipe.key, out, rendered.length)
+                return await self._keep(digest, recipe.key, out, rendered.length, ticket)
         except (ImageBroken, ImageTooLarge) as error:
             self._remember_failure(digest, recipe.key, error)
             raise
         finally:
             source.close()
 
-    async def _keep(self, digest: str, key: str, out: Scratch, length: int) -> bytes | OpenFile:
-        if length <= MAX_BODY_BYTES:
-            body = await out.read(0, length)
+    async def _keep(self, digest: str, key: str, out: Scratch, length: int, ticket: Ticket) -> bytes | OpenFile:
+        body = await out.read(0, length) if length <= MAX_BODY_BYTES else None
+        # From here on nothing is awaited: a deletion that begins later finds the derivative in the cache's queue.
+        if ticket.forbidden:
+            raise NotFound()
+        if body is not None:
             self._derivs.put(digest, key, body)
             return body
         file = OpenFile(os.dup(out.fd), length)

@@ -80,7 +80,10 @@ class Upkeep:
             deleted += await self._remove.expired(ids, _now_ms())
 
     async def sweep_orphans(self, grace_s: float = ORPHAN_GRACE_S) -> int:
-        """Unlink blobs that no image refers to and that are older than `grace_s`. Return how many went."""
+        """Unlink what no image refers to: blobs older than `grace_s`, and derivatives. Return how many pictures went.
+
+        A kill between the steps of a deletion leaves such things behind.
+        """
         removed = 0
         limit = time.time() - grace_s
         batch: list[str] = []
@@ -90,7 +93,11 @@ class Upkeep:
             if len(batch) >= BATCH:
                 removed += await self._remove_unknown(batch)
                 batch.clear()
-        return removed + await self._remove_unknown(batch)
+        removed += await self._remove_unknown(batch)
+        cached = await self._derivs.digests()
+        for start in range(0, len(cached), BATCH):
+            removed += await self._remove_unknown(cached[start : start + BATCH])
+        return removed
 
     async def prune_upload_log(self) -> None:
         """Forget uploads that no window looks at any more."""

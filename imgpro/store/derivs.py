@@ -197,6 +197,12 @@ class DerivativeCache:
         self._dropping[digest] = self._dropping.get(digest, 0) + 1
         await asyncio.shield(self._background(self._unlink_all(digest)))
 
+    async def digests(self) -> list[str]:
+        """Return the pictures that have a derivative here, as far as the disk has been read."""
+        packed = list(self._sizes)
+        found = await asyncio.to_thread(lambda: {name[:32] for name in packed})
+        return [digest.hex() for digest in found]
+
     async def note_uses(self) -> None:
         """Write the times of last use to the files, so that a restart keeps the rough order."""
         touched, self._touched = self._touched, {}

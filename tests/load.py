@@ -1,0 +1,131 @@
+"""Clients that upload, look and delete all at once, and remember exactly what the server acknowledged."""
+
+import http.client
+import io
+import random
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import msgspec
+from PIL import Image
+
+from tests.servers import Server
+
+
+class Kept(msgspec.Struct):
+    """One acknowledged upload: what was sent and where the answer said it is."""
+
+    id: str
+    path: str
+    delete_path: str
+    body: bytes
+
+
+def small_png(dice: random.Random, side: int = 48) -> bytes:
+    """Return a clean PNG that is like no other: stored as it is sent."""
+    out = io.BytesIO()
+    Image.frombytes("RGB", (side, side), dice.randbytes(side * side * 3)).save(out, "PNG", compress_level=0)
+    return out.getvalue()
+
+
+class Load:
+    """A number of threads against one server, until `stop`. What a cut connection left open is counted as unknown."""
+
+    def __init__(self, server: Server, clients: int = 4, *, seed: int = 1, deletes: float = 0.3) -> None:
+        self._server = server
+        self._deletes = deletes
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.kept: dict[str, Kept] = {}
+        self.deleted: dict[str, Kept] = {}
+        self.unsure: dict[str, Kept] = {}  # asked to be deleted, no answer
+        self.statuses: Counter[int] = Counter()
+        self.wrong: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(random.Random(seed * 100 + n),)) for n in range(clients)
+        ]
+
+    def start(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> "Load":
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a client hangs"
+        return self
+
+    def wait_until_dead(self, timeout_s: float = 30.0) -> int:
+        """Go on until the server has ended; return its exit code."""
+        assert self._server.process is not None
+        code = self._server.process.wait(timeout_s)
+        self.stop()
+        return code
+
+    def wait_for(self, uploads: int, timeout_s: float = 30.0) -> None:
+        """Go on until so many uploads have been acknowledged."""
+        deadline = time.monotonic() + timeout_s
+        while len(self.kept) + len(self.deleted) < uploads:
+            assert time.monotonic() < deadline, f"only {len(self.kept)} uploads, {self.statuses}\n{self._server.log()}"
+            time.sleep(0.01)
+
+    def merge(self, other: "Load") -> None:
+        """Take over what an earlier run is owed; a picture it was unsure of stays so."""
+        self.kept = {**other.kept, **self.kept}
+        self.deleted = {**other.deleted, **self.deleted}
+
+    def _run(self, dice: random.Random) -> None:
+        twin = small_png(random.Random(7))  # all clients share some of their pictures
+        while not self._stop.is_set():
+            try:
+                if self.kept and dice.random() < self._deletes:
+                    self._delete(dice)
+                elif self.kept and dice.random() < 0.4:
+                    self._look(dice)
+                else:
+                    self._upload(twin if dice.random() < 0.2 else small_png(dice))
+            except (OSError, http.client.HTTPException):
+                if self._server.process is None or self._server.process.poll() is not None:
+                    return
+                time.sleep(0.005)
+
+    def _upload(self, body: bytes) -> None:
+        answer = self._server.upload(body, "x.png")
+        self.statuses[answer.status] += 1
+        if answer.status == 201:
+            found: dict[str, Any] = answer.json()
+            base = self._server.base
+            kept = Kept(found["id"], found["src"].removeprefix(base), found["delete_url"].removeprefix(base), body)
+            with self._lock:
+                self.kept[kept.id] = kept
+
+    def _look(self, dice: random.Random) -> None:
+        with self._lock:
+            kept = self.kept.get(dice.choice(list(self.kept) or [""]))
+        if kept is None:
+            return
+        size = dice.choice(["", "?size=s", "?size=m"])
+        answer = self._server.get(kept.path + size)
+        self.statuses[answer.status] += 1
+        if answer.status == 200 and not size and answer.body != kept.body:
+            self.wrong.append(f"{kept.id}: other bytes")
+        if answer.status == 404 and kept.id in self.kept:
+            self.wrong.append(f"{kept.id}: gone before anyone asked")
+
+    def _delete(self, dice: random.Random) -> None:
+        with self._lock:
+            kept = self.kept.pop(dice.choice(list(self.kept) or [""]), None)
+            if kept is None:
+                return
+            self.unsure[kept.id] = kept
+        answer = self._server.request("POST", kept.delete_path)
+        self.statuses[answer.status] += 1
+        with self._lock:
+            if answer.status == 200:
+                self.deleted[kept.id] = self.unsure.pop(kept.id)
+        if answer.status == 200 and self._server.get(kept.path).status == 200:
+            self.wrong.append(f"{kept.id}: served after its deletion")
