@@ -17,6 +17,8 @@ form.addEventListener("submit", (event) => {
   take([...chooser.files]);
 });
 progress.querySelector(".cancel").addEventListener("click", () => running?.abort());
+// Back from the picture's page, a browser may show this one as it was left: busy for ever.
+addEventListener("pageshow", (event) => event.persisted && fail());
 
 addEventListener("dragover", (event) => {
   event.preventDefault();

@@ -365,6 +365,9 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(visit, server, lan, 
         page.get_by_role("button", name="Upload").click()
     assert page.locator("h1").text_content() == file.name
     page.get_by_role("link", name="Delete").wait_for()
+    page.go_back()
+    page.get_by_role("button", name="Upload").wait_for()
+    assert not page.locator("progress").is_visible()
 
 
 def test_a_failure_is_told_in_the_server_s_words_and_leaves_the_form_usable(visit, server, tmp_path):
