@@ -57,6 +57,8 @@ class Templates:
         self._env.filters["bytes"] = show_bytes
         self._env.filters["span"] = show_span
         self._env.globals["site_name"] = site_name
+        for entry in folder.iterdir():
+            self._env.get_template(entry.name)  # now, not from the disk when the first visitor waits
 
     def page(self, request: web.BaseRequest, name: str, http_status: int = 200, **values: Any) -> web.Response:
         """Return a rendered page. Its own links are relative, so that it works under any host name and path."""

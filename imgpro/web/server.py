@@ -34,7 +34,7 @@ Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 1024
 LINGER_S: Final = 5.0  # how long a refused body is still read, so that its sender gets to see the answer
-REQUEST_ID: Final = "request_id"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 # What a request that outlived the stop deadline has to clean up after itself, and its answer to leave.
 _LAST_WORDS_S: Final = 2.0
 
