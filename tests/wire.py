@@ -71,7 +71,7 @@ def assert_shape(answer: Answer, status: int, code: str | None = None) -> None:
     assert answer.headers["Server"] == "imgpro"
     assert answer.headers["X-Request-Id"]
     body = answer.json()
-    assert set(body) <= SHAPE | {"details", "usage"} and set(body) >= SHAPE, body
+    assert SHAPE <= set(body) <= SHAPE | {"details", "usage"}, body
     assert body["message"].endswith("."), body
     assert body["action"]["type"] in ACTIONS
     assert body["action"]["label"]

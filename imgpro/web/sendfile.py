@@ -55,6 +55,8 @@ async def _send(request: web.BaseRequest, sock: socket.socket, fd: int, offset: 
             except BlockingIOError:
                 await _writable(twin)
                 continue
+            except TimeoutError as error:
+                raise ConnectionResetError("the client takes nothing") from error
             if sent == 0:
                 raise ConnectionResetError("the file is shorter than announced")
             offset += sent

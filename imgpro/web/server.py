@@ -136,10 +136,10 @@ class Dispatch:
             raise
         except Exception:
             log.exception("unexpected failure in request %s", request_id)
-            if request.writer.output_size > 0:
-                # Another answer now would be taken for the rest of the picture.
-                raise ConnectionResetError("an answer broke off") from None
             response = respond.error(ImgproError())
+        if request.writer.output_size > 0:
+            # A second answer now would be taken for the rest of the first.
+            raise ConnectionResetError("an answer broke off")
         _close_unread(request, response)
         return response
 

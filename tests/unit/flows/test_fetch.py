@@ -4,6 +4,7 @@ import contextlib
 import socket
 import socketserver
 import threading
+from typing import ClassVar
 
 import aiohttp
 import pytest
@@ -20,8 +21,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 class Resolver(aiohttp.abc.AbstractResolver):
     """Answers each question with the next list of addresses, the last one for ever."""
 
-    answers: list[list[str]] = []
-    questions: list[str] = []
+    answers: ClassVar[list[list[str]]] = []
+    questions: ClassVar[list[str]] = []
 
     def __init__(self, **options):
         pass
