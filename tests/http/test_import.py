@@ -15,7 +15,7 @@ from tests.servers import UNLIMITED, blobs, leftovers, running
 from tests.wire import assert_shape, complaints
 
 PNG = encode(picture("RGB", (50, 30)), "PNG")
-DEADLINE_S = 2
+DEADLINE_S = 1.2
 MAX_BYTES = 300_000
 
 
@@ -379,6 +379,14 @@ def test_a_redirect_leads_nowhere_else(importer, peer, own_port, refused, kind):
     assert answer.status == 502 or answer.body == refused
     assert len(peer.heads) <= 4
     assert all("GET /to" in head for head in peer.heads)
+
+
+def test_only_ports_of_the_setting_are_tried(importer, refused):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        assert fetch(importer, f"http://127.0.0.1:{other.getsockname()[1]}/ok").body == refused
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 @pytest.mark.parametrize("kind", UNSENDABLE)

@@ -197,8 +197,9 @@ def test_garbage_from_a_proxy_counts_for_the_proxy(proxied):
     assert put(proxied).status == 429
 
 
-def test_strangers_cannot_name_an_address(tmp_path):
-    with running(tmp_path / "data", {HOUR: "1"}) as server:
+@pytest.mark.parametrize("proxies", ["", "10.0.0.0/8, unix"])
+def test_strangers_cannot_name_an_address(tmp_path, proxies):
+    with running(tmp_path / "data", {HOUR: "1", "IMGPRO_SERVER_TRUSTED_PROXIES": proxies}) as server:
         assert put(server, sender="198.51.100.1").status == 201
         assert put(server, sender="198.51.100.2").status == 429
         assert put(server).status == 429
