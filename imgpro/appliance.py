@@ -42,7 +42,7 @@ class Appliance:
         self.records = Records(db, settings.cache.records)
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
         making = Making()
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making)
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast)
         self.quota = Quota(settings.anonymous, db)
         self.ingest = Ingest(
             settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
@@ -70,6 +70,7 @@ class Appliance:
             except ChildGone:
                 raise WorkersUnusable() from None
             appliance = cls(settings, data, db, pool)
+            await appliance.upkeep.keep_ballast()
             parts.pop_all()
         return appliance
 

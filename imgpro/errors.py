@@ -278,7 +278,7 @@ class ConfigError(OperatorError):
 
 def by_code(code: str, message: str) -> ImgproError:
     """Build the error that `code` names, as it arrives from a worker process."""
-    for kind in (UnsupportedFormat, ImageBroken, ImageTooLarge, FileTooLarge, Busy):
+    for kind in (UnsupportedFormat, ImageBroken, ImageTooLarge, FileTooLarge, Busy, StorageFull):
         if kind.code == code:
             return kind(message or None)
     return ImgproError(message or None)

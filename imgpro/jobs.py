@@ -20,6 +20,7 @@ class Jobs:
     def __init__(self, appliance: Appliance) -> None:
         self._schedule: tuple[tuple[str, float, Callable[[], Awaitable[object]]], ...] = (
             ("expire", MINUTE_S, appliance.upkeep.expire),
+            ("keep_ballast", MINUTE_S, appliance.upkeep.keep_ballast),
             ("prune_upload_log", HOUR_S, appliance.upkeep.prune_upload_log),
             ("note_uses", 10 * MINUTE_S, appliance.upkeep.note_uses),
             ("sweep_orphans", 24 * HOUR_S, appliance.upkeep.sweep_orphans),

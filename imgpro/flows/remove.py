@@ -1,16 +1,22 @@
 """Deleting: after it nothing serves the picture again, from memory, cache or disk."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from imgpro.errors import StorageFull
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.making import Making
 from imgpro.flows.records import Records
 from imgpro.store import queries
+from imgpro.store.ballast import Ballast
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
 from imgpro.store.queries import Deletion
+
+log = logging.getLogger(__name__)
 
 
 class Remove:
@@ -24,6 +30,7 @@ class Remove:
         records: Records,
         hot: HotPictures,
         making: Making,
+        ballast: Ballast,
     ) -> None:
         self._db = db
         self._blobs = blobs
@@ -31,6 +38,7 @@ class Remove:
         self._records = records
         self._hot = hot
         self._making = making
+        self._ballast = ballast
 
     async def images(self, image_ids: Sequence[str]) -> int:
         """Delete images by id and return how many there were. Bytes go when their last image goes."""
@@ -57,10 +65,20 @@ class Remove:
     # that must not be.
 
     async def _images(self, image_ids: Sequence[str]) -> int:
-        return await self._clear(await self._db.write(lambda conn: queries.delete_images(conn, image_ids)))
+        return await self._clear(await self._write(lambda conn: queries.delete_images(conn, image_ids)))
 
     async def _expired(self, image_ids: Sequence[str], now_ms: int) -> int:
-        return await self._clear(await self._db.write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
+        return await self._clear(await self._write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
+
+    async def _write(self, function: Callable[[Any], list[Deletion]]) -> list[Deletion]:
+        """Write what makes room, even where there is none: then the ballast goes."""
+        try:
+            return await self._db.write(function)
+        except StorageFull:
+            if not await asyncio.to_thread(self._ballast.release):
+                raise
+        log.warning("the disk is full; its ballast was given up so that pictures can be deleted")
+        return await self._db.write(function)
 
     async def _clear(self, deletions: Sequence[Deletion]) -> int:
         """Follow the rows: memory at once, then the bytes that nothing refers to any more."""

@@ -4,6 +4,7 @@ Each function is one pass, used by the schedule and the command line alike. Expi
 served; here only the bytes are cleared away, so being late is harmless and being early is not.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -106,6 +107,10 @@ class Upkeep:
     async def maintain_database(self) -> None:
         """Give free pages back to the disk and refresh the planner's statistics."""
         await self._db.maintain()
+
+    async def keep_ballast(self) -> None:
+        """Take the ballast again once the disk has room."""
+        await asyncio.to_thread(self._blobs.keep_ballast)
 
     async def note_uses(self) -> None:
         """Write down which derivatives were used last, so that a restart evicts the right ones."""

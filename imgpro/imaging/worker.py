@@ -4,6 +4,7 @@ Runs in a fork of the zygote, with Pillow loaded. Knows the server only as the o
 only as descriptors that come with a job.
 """
 
+import errno
 import mmap
 import os
 import select
@@ -15,7 +16,7 @@ from typing import IO, Final, NoReturn, cast
 
 from PIL import _imaging
 
-from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError
+from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, StorageFull
 from imgpro.imaging import engine, sandbox
 from imgpro.imaging.examine import examine
 from imgpro.imaging.ingest import Upload, ingest
@@ -103,7 +104,11 @@ class Worker:
             return Failed(ImageTooLarge.code, ImageTooLarge.message, leaving=True)
         except ImgproError as error:
             return Failed(error.code, error.message, leaving=self._is_due())
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return Failed(StorageFull.code, StorageFull.message, leaving=self._is_due())
+            if error.errno == errno.EIO:
+                return Failed(ImgproError.code, ImgproError.message, leaving=self._is_due())
             # The descriptors are sound, so what failed is a limit: the output outgrew what a job may write.
             return Failed(ImageTooLarge.code, ImageTooLarge.message, leaving=True)
         except Exception:  # noqa: BLE001 - see below

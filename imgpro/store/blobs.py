@@ -206,6 +206,10 @@ class BlobStore:
         if free.inodes is not None and free.inodes < _MIN_FREE_INODES:
             raise StorageFull
 
+    def keep_ballast(self) -> None:
+        """Take the ballast again where the reserve does not suffer. Blocking."""
+        self.data.ballast.keep(self.data.free_space().bytes - self._reserve_bytes())
+
     def spool(self, limit_bytes: int) -> Spool:
         """Return a spool for one upload of at most `limit_bytes`: `async with store.spool(n) as spool`."""
         return Spool(self, limit_bytes)

@@ -31,7 +31,8 @@ POINTS: Final = (
 )
 """Every place where the crash tests may kill the process, in the order an upload and its deletion meet them."""
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# A limit on the length of a file (`ulimit -f`) is one more way of saying that there is no room for it.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Some file systems have no fsync for some kinds of file and say so; anything else is a broken promise.
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 

@@ -18,6 +18,7 @@ import msgspec
 
 from imgpro.errors import Action, DataDirLocked, DataDirMissing, DataUnusable, StorageFault
 from imgpro.store import durable
+from imgpro.store.ballast import BALLAST_BYTES, Ballast
 
 LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
@@ -27,6 +28,7 @@ _FORMAT: Final = "FORMAT"
 _LOCK: Final = "imgpro.lock"
 _KEY_FILE: Final = "secret.key"
 _KEY_BYTES: Final = 32
+_BALLAST: Final = ".ballast"
 # What may lie in a directory that is still new: the file system's own, and what a killed first start leaves.
 _NEW: Final = frozenset({"lost+found", _LOCK, f"{_FORMAT}.new"})
 # The first line is fixed by the convention that backup tools look for; the rest is for people.
@@ -61,6 +63,8 @@ class DataDir:
         self.tmp = root / "tmp"
         self.backups = root / "backups"
         self.database = database_dir / DATABASE_NAME
+        # Beside the database: it is the one that cannot go on without room.
+        self.ballast = Ballast(database_dir / _BALLAST)
         self.instance_id = ""
         self.secret = b""
         self.secret_was_made = False
@@ -91,6 +95,8 @@ class DataDir:
 
     def _settle(self) -> None:
         """Fill in what is missing; a start that was killed half-way is simply continued."""
+        if self.free_space().bytes < BALLAST_BYTES:
+            self.ballast.release()
         if not (self.root / _FORMAT).exists():
             marker = FormatFile(LAYOUT_VERSION, HASH_NAME, str(uuid.uuid4()))
             durable.write_file(self.root / _FORMAT, msgspec.json.encode(marker) + b"\n", 0o640)
@@ -209,12 +215,13 @@ def _lock(path: Path) -> int:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
     except OSError as error:
         holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         _refuse_lock(path, holder, error)
+    with contextlib.suppress(OSError):  # who holds it is for people to read; a full disk is no reason to stop here
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
     return fd
 
 

@@ -1,0 +1,231 @@
+"""The passes of upkeep on a real database, real blobs and a real cache."""
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from imgpro.flows.hot import HotPictures
+from imgpro.flows.making import Making
+from imgpro.flows.records import Records
+from imgpro.flows.remove import Remove
+from imgpro.flows.upkeep import BATCH, ClockWatch, Upkeep
+from imgpro.model import Image
+from imgpro.store import queries
+from imgpro.store.blobs import BlobStore
+from imgpro.store.db import Database
+from imgpro.store.derivs import DerivativeCache
+from imgpro.store.layout import DataDir
+from tests.samples import sample_image
+
+KEY = "m-1.webp"
+LIMIT = 10_000_000
+DAY_MS = 86_400_000
+
+
+class Steady(ClockWatch):
+    """A clock that is trusted, or not."""
+
+    trusted = True
+
+    def steady(self) -> bool:
+        return self.trusted
+
+
+class House:
+    def __init__(self, data: DataDir, db: Database) -> None:
+        self.data = data
+        self.db = db
+        self.blobs = BlobStore(data)
+        self.derivs = DerivativeCache(data.cache, data.tmp, LIMIT)
+        self.derivs.start()
+        self.records = Records(db, 100)
+        self.hot = HotPictures(1_000_000, 100_000)
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast)
+        self.clock = Steady()
+        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.clock)
+
+    async def place(self, content: bytes, age_s: float = 0.0) -> str:
+        """Put a blob on the disk that no row refers to."""
+        async with self.blobs.spool(LIMIT) as spool:
+            await spool.write(content)
+            staged = await spool.finish()
+            await self.blobs.adopt(staged)
+        then = time.time() - age_s
+        os.utime(self.blobs.path(staged.digest), (then, then))
+        return staged.digest
+
+    async def store(self, content: bytes, **facts: Any) -> Image:
+        """Do what an upload does."""
+        image = sample_image(content, **facts)
+        async with self.blobs.spool(LIMIT) as spool:
+            await spool.write(content)
+            staged = await spool.finish()
+            async with self.blobs.guard(staged.digest):
+                await self.blobs.adopt(staged)
+                await self.db.write(lambda conn: queries.insert_image(conn, image, "192.0.2.1"))
+        self.records.put(image)
+        return image
+
+    async def cache(self, digest: str) -> None:
+        self.derivs.put(digest, KEY, b"derivative" * 10)
+        await self.derivs.settled()
+
+    def blob_names(self) -> set[str]:
+        return {path.name for path in self.data.blobs.rglob("*") if path.is_file()}
+
+    def cached_names(self) -> set[str]:
+        return {path.parent.name for path in self.data.cache.rglob(KEY)}
+
+
+@pytest.fixture
+async def house(tmp_path):
+    data = DataDir.open(tmp_path / "data")
+    db = await Database.open(data.database, data.backups, data.instance_id, "1.0")
+    found = House(data, db)
+    yield found
+    await found.derivs.close()
+    await found.blobs.close()
+    await db.close()
+    data.close()
+
+
+def ago_ms(milliseconds: int) -> int:
+    return time.time_ns() // 1_000_000 - milliseconds
+
+
+async def test_what_is_over_goes_with_everything_made_of_it(house):
+    over = await house.store(b"over", expires_ms=ago_ms(1))
+    later = await house.store(b"later", expires_ms=ago_ms(-DAY_MS))
+    forever = await house.store(b"forever", expires_ms=None)
+    for image in (over, later, forever):
+        await house.cache(image.blob.digest)
+        house.hot.put(f"/t/{image.id}.webp", image, b"body", "image/webp", '"x"')
+    assert await house.upkeep.expire() == 1
+    assert await house.records.get(over.id) is None
+    assert house.hot.get(f"/t/{over.id}.webp") is None
+    assert house.blob_names() == house.cached_names() == {later.blob.digest, forever.blob.digest}
+    assert await house.upkeep.expire() == 0
+
+
+async def test_bytes_that_another_picture_shares_stay(house):
+    await house.store(b"shared", expires_ms=ago_ms(1))
+    other = await house.store(b"shared", expires_ms=None)
+    await house.cache(other.blob.digest)
+    assert await house.upkeep.expire() == 1
+    assert house.blob_names() == house.cached_names() == {other.blob.digest}
+    assert await house.records.get(other.id) == other
+
+
+async def test_more_than_one_batch_expires_in_one_pass(house):
+    images = [sample_image(b"%d" % (n % 3), expires_ms=ago_ms(n + 1)) for n in range(BATCH + 7)]
+    await house.db.write(lambda conn: [queries.insert_image(conn, image, None) for image in images])
+    assert await house.upkeep.expire() == BATCH + 7
+
+
+async def test_nothing_expires_while_the_clock_is_in_doubt(house):
+    image = await house.store(b"over", expires_ms=ago_ms(1))
+    house.clock.trusted = False
+    assert await house.upkeep.expire() == 0
+    assert house.blob_names() == {image.blob.digest}
+
+
+async def test_an_end_that_was_moved_after_the_look_is_respected(house):
+    image = await house.store(b"moved", expires_ms=ago_ms(1))
+    await house.db.write(lambda conn: conn.execute("UPDATE images SET expires_ms = ?", (ago_ms(-DAY_MS),)) and None)
+    assert await house.remove.expired([image.id], ago_ms(0)) == 0
+    assert house.blob_names() == {image.blob.digest}
+
+
+async def test_old_orphans_go_and_young_ones_wait(house):
+    known = await house.store(b"known")
+    os.utime(house.blobs.path(known.blob.digest), (1, 1))
+    young, old = await house.place(b"young"), await house.place(b"old", age_s=90_000)
+    await house.cache(old)
+    assert await house.upkeep.sweep_orphans() == 1
+    assert house.blob_names() == {known.blob.digest, young}
+    assert house.cached_names() == set()
+    assert await house.upkeep.sweep_orphans(grace_s=-1) == 1
+    assert house.blob_names() == {known.blob.digest}
+
+
+async def test_derivatives_without_a_picture_go(house):
+    known = await house.store(b"known")
+    await house.cache(known.blob.digest)
+    await house.cache(blake3(b"gone").hexdigest())
+    assert await house.upkeep.sweep_orphans() == 1
+    assert house.cached_names() == {known.blob.digest}
+
+
+async def test_sweeping_and_uploading_the_same_bytes_exclude_each_other(house):
+    """However the two meet: a row never stands without its blob, and a swept orphan is stored again."""
+    for number in range(30):
+        content = b"contested %d" % number
+        digest = await house.place(content, age_s=90_000)
+        sweep = asyncio.create_task(house.upkeep.sweep_orphans())
+        for _ in range(number):
+            await asyncio.sleep(0)
+        image = await house.store(content)
+        await sweep
+        assert image.blob.digest == digest
+        assert house.blobs.path(digest).read_bytes() == content
+    assert len(house.blob_names()) == 30
+    assert await house.upkeep.sweep_orphans(grace_s=-1) == 0
+
+
+async def test_an_upload_between_the_look_and_the_removal_keeps_its_blob(house, monkeypatch):
+    digest = await house.place(b"contested", age_s=90_000)
+    looked = queries.blob_digests_known
+
+    async def look_and_lose(conn, digests):
+        found = await looked(conn, digests)
+        await house.store(b"contested")
+        return found
+
+    monkeypatch.setattr(queries, "blob_digests_known", look_and_lose)
+    assert await house.upkeep.sweep_orphans() == 0
+    assert house.blob_names() == {digest}
+
+
+async def test_the_upload_log_is_pruned(house):
+    def fill(conn):
+        for at_ms in (ago_ms(0), ago_ms(DAY_MS // 2), ago_ms(2 * DAY_MS), ago_ms(-3 * DAY_MS)):
+            queries.log_upload(conn, "192.0.2.1", at_ms)
+
+    await house.db.write(fill)
+    await house.upkeep.prune_upload_log()
+    left = await house.db.write(lambda conn: conn.execute("SELECT count(*) FROM upload_log").fetchone()[0])
+    assert left == 2
+
+
+async def test_ballast_is_taken_when_there_is_room_and_given_up_when_there_is_none(house, monkeypatch):
+    path = house.data.root / ".ballast"
+    await house.upkeep.keep_ballast()
+    assert path.stat().st_blocks * 512 >= 4_000_000
+    image = await house.store(b"last")
+    write, calls = house.db.write, []
+
+    async def full_once(function):
+        calls.append(path.exists())
+        if path.exists():
+            raise queries.StorageFull
+        return await write(function)
+
+    monkeypatch.setattr(house.db, "write", full_once)
+    assert await house.remove.images([image.id]) == 1
+    assert calls[:2] == [True, False]
+    assert house.blob_names() == set()
+    await house.upkeep.keep_ballast()
+    assert path.exists()
+
+
+async def test_the_other_passes_run(house):
+    image = await house.store(b"used")
+    await house.cache(image.blob.digest)
+    fd, _ = house.derivs.get(image.blob.digest, KEY)
+    os.close(fd)
+    await house.upkeep.note_uses()
+    await house.upkeep.maintain_database()
