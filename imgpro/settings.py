@@ -80,9 +80,13 @@ class Uploads(_Section, frozen=True):
     anonymous_max_bytes: Annotated[int, Meta(ge=1024, description="Largest file without a key.")] = 20 * MIB
     max_bytes: Annotated[int, Meta(ge=1024, description="Largest file with a key.")] = 70 * MIB
     svg_max_bytes: Annotated[int, Meta(ge=1024, description="Largest SVG.")] = 10 * MIB
-    max_in_flight: Annotated[
-        int, Meta(ge=1, description="Uploads and imports received at once; more are answered 503.")
-    ] = 64
+    max_in_flight: Annotated[int, Meta(ge=1, description="Uploads and imports received at once; more wait.")] = 64
+    max_in_flight_per_network: Annotated[
+        int, Meta(ge=1, description="The same from one address (IPv6: per /64), so that nobody takes all places.")
+    ] = 16
+    patience_s: Annotated[
+        float, Meta(gt=0, description="How long an upload waits for a place before it is answered 503.")
+    ] = 20.0
     chunk_deadline_s: Annotated[float, Meta(gt=0, description="Longest silence within a body.")] = 10.0
     min_bytes_per_s: Annotated[
         int, Meta(ge=0, description="Slowest upload, on average, once `chunk_deadline_s` has passed.")

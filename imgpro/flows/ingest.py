@@ -4,14 +4,16 @@ The order is the durability law: the file is whole and synced under its digest b
 the row is committed before anyone is told. What fails on the way leaves nothing behind.
 """
 
+import contextlib
 import logging
 import os
 import time
 from typing import Literal, Self
 
-from imgpro.errors import Busy, ImgproError, RateLimited, StorageFull, UnsupportedFormat
+from imgpro.errors import ImgproError, RateLimited, StorageFull, UnsupportedFormat
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.options import clean_name, shorten_name
+from imgpro.flows.places import Places
 from imgpro.flows.quota import Quota
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
@@ -55,7 +57,7 @@ class Ingest:
         self.records = records
         self.hot = hot
         self.remove = remove
-        self.in_flight = 0
+        self.places = Places(settings.max_in_flight, settings.max_in_flight_per_network, settings.patience_s)
         self.stored = 0
 
     def open(self, caller: Caller, origin: Origin = "upload") -> "Upload":
@@ -71,25 +73,20 @@ class Upload:
         self._caller = caller
         self._origin: Origin = origin
         self._spool: Spool | None = None
+        self._held = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         ingest = self._ingest
         await ingest.quota.admit(self._caller)
-        if ingest.in_flight >= ingest.settings.max_in_flight:
-            raise Busy("Too many uploads are under way.")
         ingest.blobs.check_room()
-        ingest.in_flight += 1
-        try:
-            self._spool = ingest.blobs.spool(ingest.settings.anonymous_max_bytes)
-        except BaseException:
-            ingest.in_flight -= 1
-            raise
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(ingest.places.hold(self._caller.network))
+            self._spool = await stack.enter_async_context(ingest.blobs.spool(ingest.settings.anonymous_max_bytes))
+            self._held = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._ingest.in_flight -= 1
-        if self._spool is not None:
-            await self._spool.discard()
+        await self._held.aclose()
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of the file. Raises FileTooLarge, StorageFull."""

@@ -1,5 +1,7 @@
 """What callers without a key may do: exact counts, whose counts they are, room on the disk, and exact ends."""
 
+import contextlib
+import http.client
 import json
 import sqlite3
 import threading
@@ -81,8 +83,7 @@ def test_the_day_has_its_own_limit(tmp_path):
 @pytest.mark.parametrize("different", [False, True], ids=["same bytes", "different bytes"])
 def test_a_hundred_at_once_take_exactly_what_is_left(tmp_path, different):
     allowed = 7
-    env = {HOUR: str(allowed), "IMGPRO_UPLOADS_MAX_IN_FLIGHT": "100", "IMGPRO_IMAGING_MAX_QUEUED": "200"}
-    with running(tmp_path / "data", env) as server:
+    with running(tmp_path / "data", {HOUR: str(allowed)}) as server:
         bodies = [encode(picture("RGB", (20 + number if different else 20, 10)), "PNG") for number in range(100)]
         answers = []
         gate = threading.Barrier(len(bodies))
@@ -125,13 +126,18 @@ def test_none_at_all_is_a_limit_too(tmp_path, name):
 
 
 def test_too_many_at_once_are_told_to_wait(tmp_path):
-    with running(tmp_path / "data", UNLIMITED | {"IMGPRO_UPLOADS_MAX_IN_FLIGHT": "2"}) as server:
+    env = {"IMGPRO_UPLOADS_MAX_IN_FLIGHT_PER_NETWORK": "2", "IMGPRO_UPLOADS_PATIENCE_S": "0.3"}
+    with running(tmp_path / "data", UNLIMITED | env) as server:
         slow = [Wire(server) for _ in range(2)]
         head = b"PUT /v1/upload/x.png HTTP/1.1\r\n%sExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
         for wire in slow:
             wire.send(head % (HOST, len(PNG)))
             assert wire.answer().status == 100
         assert_shape(put(server), 503, "busy")
+        neighbour = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10, source_address=("127.0.0.2", 0))
+        with contextlib.closing(neighbour):
+            neighbour.request("PUT", "/v1/upload/x.png", PNG)
+            assert neighbour.getresponse().status == 201
         for wire in slow:
             wire.send(PNG)
             assert wire.answer().status == 201
