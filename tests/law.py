@@ -9,10 +9,10 @@ from tests.load import Load
 from tests.servers import Server, blobs, leftovers
 
 
-def check_disk(data: Path) -> int:
+def check_disk(data: Path, database_dir: Path | None = None) -> int:
     """Check rows against files while no request is under way; return the number of orphaned blobs."""
     assert leftovers(data) == []
-    with sqlite3.connect(f"file:{data / 'imgpro.db'}?mode=ro", uri=True) as conn:
+    with sqlite3.connect(f"file:{(database_dir or data) / 'imgpro.db'}?mode=ro", uri=True) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
         rows = {row[0].hex(): row[1] for row in conn.execute("SELECT digest, stored_bytes FROM blobs")}

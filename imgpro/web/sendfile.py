@@ -29,7 +29,6 @@ async def send_file(request: web.BaseRequest, response: web.StreamResponse, fd: 
     if sock is None or transport.get_extra_info("sslcontext") is not None:
         await _copy(response, fd, offset, length)
         return
-    await response.write(b"")  # the headers, which the library holds back until there is a body
     await _drained(transport)
     await _send(request, sock, fd, offset, length)
 
