@@ -61,6 +61,14 @@ class OpenFile:
         return OpenFile(os.dup(self.fd), self.size)
 
 
+class _Failure(msgspec.Struct, frozen=True):
+    """What went wrong with one derivative last, when (monotonic seconds), and how often so far."""
+
+    error: ImgproError
+    at_s: float
+    count: int
+
+
 class Serve:
     """Finds pictures and makes derivatives. One for the appliance."""
 
@@ -82,7 +90,7 @@ class Serve:
         self._signer = signer
         self._making = making
         self._flight: Flight[bytes | OpenFile] = Flight()
-        self._failures: OrderedDict[tuple[str, str], tuple[float, ImgproError]] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, str], _Failure] = OrderedDict()
         self.transforms = 0
 
     async def visible(self, image_id: str, token: str | None) -> Image:
@@ -190,13 +198,17 @@ class Serve:
         return file
 
     def _raise_known_failure(self, digest: str, key: str) -> None:
-        until, error = self._failures.get((digest, key), (0.0, ImageBroken()))
-        if time.monotonic() < until:
-            raise type(error)(error.message, error.action)
+        failure = self._failures.get((digest, key))
+        if failure is not None and failure.count > 1 and time.monotonic() - failure.at_s < FAILURE_MEMORY_S:
+            raise type(failure.error)(failure.error.message, failure.error.action)
 
     def _remember_failure(self, digest: str, key: str, error: ImgproError) -> None:
-        """A transform that cannot work is not tried again for a while, however often it is asked for."""
-        self._failures[digest, key] = (time.monotonic() + FAILURE_MEMORY_S, error)
+        """A transform that failed twice is not tried again for a while, however often it is asked for.
+
+        Not after the first time: its worker may have been stopped or killed by something else.
+        """
+        before = self._failures.pop((digest, key), None)
+        self._failures[digest, key] = _Failure(error, time.monotonic(), before.count + 1 if before else 1)
         while len(self._failures) > MAX_FAILURES:
             self._failures.popitem(last=False)
 

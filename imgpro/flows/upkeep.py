@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 BATCH: Final = 200
 CLOCK_SLACK_S: Final = 300.0
 SETTLE_S: Final = 600.0
+ABSENCE_S: Final = 7 * 86_400.0
+DOUBT_S: Final = 86_400.0
+NOTE_CLOCK_S: Final = 3_600.0
 ORPHAN_GRACE_S: Final = 86_400.0
 
 
@@ -29,7 +32,9 @@ class ClockWatch:
 
     A box without a battery clock boots in 1970 and jumps decades when NTP answers; a wrong jump forward must
     not delete every picture that has an end. After a jump, expiry waits until the clock has been steady for
-    `SETTLE_S`; the operator sees a warning and has that long to stop the server.
+    `SETTLE_S`; the operator sees a warning and has that long to stop the server. A clock that at the start is more
+    than a week ahead of the last time that was found good waits for `DOUBT_S`: the box was off that long, or the
+    clock is wrong, and only a person can tell.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -37,6 +42,16 @@ class ClockWatch:
         self._monotonic = monotonic
         self._offset = wall() - monotonic()
         self._steady_since = monotonic()
+        self._doubted_until = monotonic()
+
+    def compare(self, good_s: float) -> None:
+        """Hold the wall clock against the last time (Unix seconds) that was found good before this start."""
+        ahead_s = self._wall() - good_s
+        if ahead_s > ABSENCE_S:
+            log.warning(
+                "the clock is %.0f days ahead of the last stop; nothing is cleared away today", ahead_s / 86_400
+            )
+            self._doubted_until = self._monotonic() + DOUBT_S
 
     def steady(self) -> bool:
         """Look at both clocks; return whether wall time can be trusted for deleting."""
@@ -48,7 +63,7 @@ class ClockWatch:
             )
             self._steady_since = now
         self._offset = offset
-        return now - self._steady_since >= SETTLE_S
+        return now - self._steady_since >= SETTLE_S and now >= self._doubted_until
 
 
 class Upkeep:
@@ -67,10 +82,12 @@ class Upkeep:
         self._derivs = derivs
         self._remove = remove
         self._clock = clock or ClockWatch()
+        self._clock_compared = False
+        self._clock_noted_s = float("-inf")
 
     async def expire(self) -> int:
         """Delete images whose time is over, in batches. Return how many went; none while the clock is in doubt."""
-        if not self._clock.steady():
+        if not await self._clock_is_good():
             return 0
         deleted = 0
         while True:
@@ -79,6 +96,21 @@ class Upkeep:
             if not ids:
                 return deleted
             deleted += await self._remove.expired(ids, _now_ms())
+
+    async def _clock_is_good(self) -> bool:
+        if not self._clock_compared:
+            async with self._db.reader() as conn:
+                good_ms = await queries.good_clock_ms(conn)
+            if good_ms is not None:
+                self._clock.compare(good_ms / 1000)
+            self._clock_compared = True
+        if not self._clock.steady():
+            return False
+        if time.monotonic() - self._clock_noted_s >= NOTE_CLOCK_S:
+            now_ms = _now_ms()
+            await self._db.write(lambda conn: queries.note_good_clock(conn, now_ms))
+            self._clock_noted_s = time.monotonic()
+        return True
 
     async def sweep_orphans(self, grace_s: float = ORPHAN_GRACE_S) -> int:
         """Unlink what no image refers to: blobs older than `grace_s`, and derivatives. Return how many pictures went.

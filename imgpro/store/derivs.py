@@ -18,14 +18,23 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from imgpro import recipes
 from imgpro.ids import DIGEST
 from imgpro.store import durable
+from imgpro.store.derivative_files import (
+    KEYS,
+    Name,
+    checked,
+    copy,
+    place,
+    read_picture,
+    subdirectories,
+    unlink_if_there,
+    unpack,
+)
 from imgpro.store.staging import Scratch, TempFile
 
 T = TypeVar("T")
 
-_KEYS: Final = frozenset(recipe.key for recipe in recipes.ALL.values())
 _MAX_QUEUED: Final = 256
 _MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 _EVICT_TO: Final = 0.95  # evicting a little more than needed makes one round serve many puts
@@ -50,7 +59,7 @@ class DerivativeStats(msgspec.Struct, frozen=True):
 class _Put:
     """One derivative on its way to the disk. The mark is set by the loop and read by the writing thread."""
 
-    def __init__(self, name: "_Name", source: bytes | TempFile, size: int) -> None:
+    def __init__(self, name: "Name", source: bytes | TempFile, size: int) -> None:
         self.name = name
         self.source = source
         self.size = size
@@ -63,21 +72,6 @@ class _Put:
     def dropped(self) -> bool:
         """Tell whether the picture has gone meanwhile."""
         return self._dropped
-
-
-class _Name(msgspec.Struct, frozen=True):
-    """A picture and a recipe key. `packed` is a third of the memory of the two strings in a tuple."""
-
-    digest: str
-    key: str
-
-    @property
-    def packed(self) -> bytes:
-        return bytes.fromhex(self.digest) + self.key.encode("ascii")
-
-
-def _unpack(packed: bytes) -> _Name:
-    return _Name(packed[:32].hex(), packed[32:].decode("ascii"))
 
 
 class DerivativeCache:
@@ -149,7 +143,7 @@ class DerivativeCache:
 
         Cheap enough for the event loop: a look into the index and one open. A miss costs no system call.
         """
-        name = _checked(digest, key)
+        name = checked(digest, key)
         packed = name.packed
         size = self._sizes.get(packed)
         if (size is None and self._scanned) or digest in self._dropping:
@@ -172,7 +166,7 @@ class DerivativeCache:
         A scratch file must hold exactly the derivative and is this cache's from now on. Its bytes are copied, as the
         worker that wrote them may still hold its descriptor.
         """
-        name = _checked(digest, key)
+        name = checked(digest, key)
         size = len(source) if isinstance(source, bytes) else os.fstat(source.fd).st_size
         full = self._pending_count >= _MAX_QUEUED or self._pending_bytes + size > _MAX_QUEUED_BYTES
         if full or size == 0 or size > self._max_bytes or digest in self._dropping:
@@ -190,8 +184,8 @@ class DerivativeCache:
         """Forget every derivative of a picture at once, and unlink them; also one that is being written."""
         for put in self._pending.get(digest, ()):
             put.drop()
-        for key in _KEYS:
-            self._forget(_checked(digest, key).packed)
+        for key in KEYS:
+            self._forget(checked(digest, key).packed)
         if self._dropped_in_scan is not None:
             self._dropped_in_scan.add(digest)
         self._dropping[digest] = self._dropping.get(digest, 0) + 1
@@ -209,7 +203,7 @@ class DerivativeCache:
         if touched:
             await self._run(self._remover, partial(self._write_uses, touched))
 
-    def _path(self, name: _Name) -> str:
+    def _path(self, name: Name) -> str:
         return f"{self._directory}/{name.digest[:2]}/{name.digest}/{name.key}"
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
@@ -258,8 +252,8 @@ class DerivativeCache:
         # Not in the remover's thread: a deletion must not wait for a walk over the whole cache.
         found, total = await asyncio.to_thread(self._read_disk)
         for digest in self._dropped_in_scan or ():
-            for key in _KEYS:
-                total -= found.pop(_Name(digest, key).packed, 0)
+            for key in KEYS:
+                total -= found.pop(Name(digest, key).packed, 0)
         self._dropped_in_scan = None
         for packed, size in self._sizes.items():
             total += size - found.pop(packed, 0)
@@ -303,15 +297,15 @@ class DerivativeCache:
             durable.point("derivative.staged")
             if put.dropped():
                 return False
-            _place(staged, target)
+            place(staged, target)
             durable.point("derivative.renamed")
         finally:
-            _unlink_if_there(staged)
+            unlink_if_there(staged)
             if isinstance(put.source, TempFile):
-                _unlink_if_there(put.source.path)
+                unlink_if_there(put.source.path)
         # `drop` sets the mark before it unlinks: either it finds this file, or this sees the mark.
         if put.dropped():
-            _unlink_if_there(target)
+            unlink_if_there(target)
         return not put.dropped()
 
     def _stage(self, put: _Put, staged: Path) -> None:
@@ -320,7 +314,7 @@ class DerivativeCache:
             if isinstance(put.source, bytes):
                 durable.write_all(fd, put.source)
             else:
-                _copy(put.source.path, fd)
+                copy(put.source.path, fd)
             os.fchmod(fd, 0o440)
             durable.fsync_fd(fd)
         finally:
@@ -328,7 +322,7 @@ class DerivativeCache:
 
     async def _unlink_all(self, digest: str) -> None:
         try:
-            await self._run(self._remover, partial(self._unlink, [_Name(digest, key).packed for key in _KEYS]))
+            await self._run(self._remover, partial(self._unlink, [Name(digest, key).packed for key in KEYS]))
         finally:
             self._dropping[digest] -= 1
             if not self._dropping[digest]:
@@ -337,7 +331,7 @@ class DerivativeCache:
     def _unlink(self, names: Iterable[bytes]) -> None:
         parents: set[str] = set()
         for packed in names:
-            path = self._path(_unpack(packed))
+            path = self._path(unpack(packed))
             with contextlib.suppress(OSError):
                 os.unlink(path)
             parents.add(os.path.dirname(path))
@@ -348,72 +342,14 @@ class DerivativeCache:
     def _write_uses(self, touched: dict[bytes, float]) -> None:
         for packed, at in touched.items():
             with contextlib.suppress(OSError):
-                os.utime(self._path(_unpack(packed)), (at, at))
+                os.utime(self._path(unpack(packed)), (at, at))
 
     def _read_disk(self) -> tuple[dict[bytes, int], int]:
         """Return what is there, oldest use first, and its bytes; remove what no recipe of today asks for."""
         found: list[tuple[float, bytes, int]] = []
-        for first in _subdirectories(self._directory):
-            for picture in _subdirectories(first.path):
+        for first in subdirectories(self._directory):
+            for picture in subdirectories(first.path):
                 if DIGEST.fullmatch(picture.name) and picture.name.startswith(first.name):
-                    found.extend(_read_picture(picture))
+                    found.extend(read_picture(picture))
         found.sort()
         return {packed: size for _, packed, size in found}, sum(size for _, _, size in found)
-
-
-def _checked(digest: str, key: str) -> _Name:
-    if key not in _KEYS or DIGEST.fullmatch(digest) is None:
-        raise ValueError(f"not a derivative's name: {digest!r} {key!r}")
-    return _Name(digest, key)
-
-
-def _copy(source: Path, target: int) -> None:
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        offset, size = 0, os.fstat(fd).st_size
-        while offset < size and (sent := os.sendfile(target, fd, offset, size - offset)):
-            offset += sent
-    finally:
-        os.close(fd)
-
-
-def _unlink_if_there(path: str | Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _place(staged: Path, target: str) -> None:
-    for attempt in (1, 2):
-        os.makedirs(os.path.dirname(target), durable.DIRECTORY_MODE, exist_ok=True)
-        try:
-            os.rename(staged, target)
-        except FileNotFoundError:
-            # An eviction in the other thread may have removed the directory just now, being empty.
-            if attempt == 2:
-                raise
-        else:
-            return
-
-
-def _subdirectories(path: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return []
-
-
-def _read_picture(picture: os.DirEntry[str]) -> list[tuple[float, bytes, int]]:
-    """List one picture's derivatives; what an older pipeline or nobody of ours made is removed."""
-    found: list[tuple[float, bytes, int]] = []
-    with contextlib.suppress(OSError), os.scandir(picture.path) as entries:
-        for entry in entries:
-            if entry.name in _KEYS:
-                facts = entry.stat(follow_symlinks=False)
-                found.append((facts.st_mtime, _Name(picture.name, entry.name).packed, facts.st_size))
-            elif entry.is_file(follow_symlinks=False):
-                os.unlink(entry.path)
-    if not found:
-        with contextlib.suppress(OSError):
-            os.rmdir(picture.path)
-    return found

@@ -263,6 +263,24 @@ def prune_upload_log(conn: sqlite3.Connection, now_ms: int) -> int:
     return old + future
 
 
+# The clock
+
+
+async def good_clock_ms(conn: aiosqlite.Connection) -> int | None:
+    """Return the last time at which the wall clock was found good; None before the first."""
+    rows = list(await conn.execute_fetchall("SELECT value FROM meta WHERE key = 'good_clock_ms'"))
+    return int(rows[0][0]) if rows else None
+
+
+def note_good_clock(conn: sqlite3.Connection, now_ms: int) -> None:
+    """Note that the wall clock was found good at `now_ms`."""
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES ('good_clock_ms', ?) "
+        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (str(now_ms),),
+    )
+
+
 # Sums
 
 

@@ -15,6 +15,7 @@ from imgpro.web.links import Links
 _JSON: Final = "application/json; charset=utf-8"
 _encode = msgspec.json.Encoder().encode
 
+SERVER: Final = "imgpro"
 CORS: Final = {"Access-Control-Allow-Origin": "*"}
 API_HEADERS: Final = {
     **CORS,
@@ -23,6 +24,7 @@ API_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 PICTURE_HEADERS: Final = {
+    "Server": SERVER,
     **CORS,
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",

@@ -85,6 +85,7 @@ class Dispatch:
             response: web.StreamResponse = hot_response(request, hot)
             route = "/t/{id}.{ext}"
         else:
+            hot = None
             request[REQUEST_ID] = request_id
             self._under_way += 1
             try:
@@ -95,7 +96,9 @@ class Dispatch:
                     self._draining.set()
             route = _route(request)
         if not response.prepared:
-            _sign(response, request_id)
+            if hot is None:
+                response.headers[hdrs.SERVER] = respond.SERVER
+            response.headers["X-Request-Id"] = request_id
             if self._draining is not None:
                 response.force_close()
         if self._access is not None:
@@ -286,7 +289,7 @@ class Runner(web.AppRunner):
 
 def _sign(response: web.StreamResponse, request_id: str) -> None:
     response.headers["X-Request-Id"] = request_id
-    response.headers["Server"] = "imgpro"
+    response.headers[hdrs.SERVER] = respond.SERVER
 
 
 async def _sign_streamed(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,4 +1,4 @@
-from imgpro.flows.upkeep import SETTLE_S, ClockWatch
+from imgpro.flows.upkeep import ABSENCE_S, DOUBT_S, SETTLE_S, ClockWatch
 
 
 class Clocks:
@@ -42,4 +42,21 @@ def test_slow_drift_is_not_a_jump():
     for _ in range(1000):
         clocks.pass_s(60, jump=0.5)
         clock.steady()
+    assert clock.steady()
+
+
+def test_a_clock_far_ahead_of_the_last_good_time_is_doubted_for_a_day():
+    clocks, clock = watch()
+    clock.compare(clocks.wall - ABSENCE_S - 1)
+    clocks.pass_s(DOUBT_S - 1)
+    assert not clock.steady()
+    clocks.pass_s(2)
+    assert clock.steady()
+
+
+def test_a_short_absence_or_a_clock_set_back_is_no_reason_for_doubt():
+    clocks, clock = watch()
+    clock.compare(clocks.wall - ABSENCE_S + 60)
+    clock.compare(clocks.wall + 86_400)
+    clocks.pass_s(SETTLE_S)
     assert clock.steady()
