@@ -251,6 +251,12 @@ def test_too_large_by_declaration_and_by_stream(server):
     assert quiet(server) == []
 
 
+def test_an_svg_above_its_own_limit_is_too_large(server):
+    padding = b"<desc>" + b"x" * (10 * 1024 * 1024) + b"</desc>"
+    answer = server.upload(b'<svg xmlns="http://www.w3.org/2000/svg">' + padding + b"</svg>")
+    assert (answer.status, answer.json()["error"]) == (413, "file_too_large")
+
+
 FORMS = {
     "no file": ([("name", None, b"x")], 422),
     "two files": ([("file", "a.png", PNG), ("file", "b.png", PNG)], 422),

@@ -8,7 +8,7 @@ import re
 from typing import Final
 from xml.parsers import expat
 
-from imgpro.errors import ImageBroken, ImageTooLarge, UnsupportedFormat
+from imgpro.errors import FileTooLarge, ImageBroken, ImageTooLarge, UnsupportedFormat
 from imgpro.imaging.containers import svg_rules as rules
 from imgpro.imaging.containers.svg_embedded import Embedded
 from imgpro.imaging.containers.svg_weight import Weight
@@ -46,7 +46,7 @@ def examine(data: memoryview, limits: Limits) -> Examined:
     if not limits.svg:
         raise UnsupportedFormat("SVG is turned off on this server.")
     if len(data) > limits.max_svg_bytes:
-        raise ImageTooLarge(f"An SVG file may have at most {limits.max_svg_bytes // 1024} KB.")
+        raise FileTooLarge(f"An SVG file may have at most {limits.max_svg_bytes // 1024} KB.")
     if bytes(data[:2]) == b"\x1f\x8b":
         raise UnsupportedFormat("Compressed SVG is not accepted.")
     sanitiser = _Sanitiser(limits)

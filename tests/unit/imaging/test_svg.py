@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, UnsupportedFormat
+from imgpro.errors import FileTooLarge, ImageBroken, ImageTooLarge, ImgproError, UnsupportedFormat
 from imgpro.imaging.containers import svg, svg_rules
 from imgpro.imaging.examined import Examined
 from imgpro.model import Limits
@@ -449,7 +449,7 @@ def test_svg_can_be_switched_off() -> None:
 
 
 def test_limits() -> None:
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(FileTooLarge):
         examine(f"{HEAD}</svg>", Limits(max_svg_bytes=50))
     assert cleaned("<g>" * 127 + "</g>" * 127)
     with pytest.raises(ImageTooLarge):
