@@ -23,6 +23,9 @@ from imgpro.imaging.protocol import Done, Failed, IngestTask, RenderTask, Sandbo
 from imgpro.model import Ingested, Limits, Rendered, RenderJob
 
 HEAVY_SOURCE_BYTES: Final = 12 << 20
+HEAVY_FILM_BYTES: Final = 256 << 10
+HEAD_BYTES: Final = 32
+WEBP_ANIMATED: Final = 2
 ANIMATED: Final = frozenset({"gif", "webp"})
 WARM_SHARE: Final = 1 / 3  # of the deadline; then an upload is answered without the rest of its derivatives
 REPAIR_PAUSES_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
@@ -96,7 +99,7 @@ class Pool:
         The descriptors stay the caller's. Raises UnsupportedFormat, ImageBroken, ImageTooLarge, Busy.
         """
         task = IngestTask(self._settings.deadline_s * WARM_SHARE)
-        lane = Lane.HEAVY if os.fstat(source_fd).st_size > HEAVY_SOURCE_BYTES else Lane.LIGHT
+        lane = lane_of_upload(os.pread(source_fd, HEAD_BYTES, 0), os.fstat(source_fd).st_size)
         try:
             done = await self._do(task, (source_fd, clean_fd, out_fd), lane)
         except ChildGone:
@@ -235,6 +238,16 @@ class Pool:
                     await self._zygote.wait()
                 self._zygote = Zygote()
             return self._zygote
+
+
+def lane_of_upload(head: bytes, length: int) -> Lane:
+    """Return the lane of an upload by its first bytes and its length: what may hold hundreds of frames is heavy.
+
+    A guess at the cost and nothing else; what the picture is, the worker finds out.
+    """
+    moving = head[:4] == b"RIFF" and head[12:16] == b"VP8X" and bool(head[20:21]) and head[20] & WEBP_ANIMATED != 0
+    film = moving or head[:4] == b"GIF8" or head[4:8] == b"ftyp"
+    return Lane.HEAVY if length > (HEAVY_FILM_BYTES if film else HEAVY_SOURCE_BYTES) else Lane.LIGHT
 
 
 def lane_of(job: RenderJob, source_bytes: int) -> Lane:

@@ -21,9 +21,10 @@ from PIL import Image
 from imgpro.errors import Busy, ImageBroken, ImageTooLarge, UnsupportedFormat
 from imgpro.imaging.children import WorkerHandle, zygote_environment
 from imgpro.imaging.lanes import Lane, Lanes
-from imgpro.imaging.pool import Pool, PoolSettings, lane_of
+from imgpro.imaging.pool import Pool, PoolSettings, lane_of, lane_of_upload
 from imgpro.model import Ingested, RenderJob, StoredFormat
 from imgpro.recipes import ALL
+from tests.containers import encode, moving, picture
 from tests.pictures import encoded, make_image, turned_exif
 
 PHOTO = encoded(make_image("RGB", (1600, 1200)), "JPEG")
@@ -319,6 +320,21 @@ async def test_workers_step_back_and_die_first(pool: Pool) -> None:
 ])  # fmt: skip
 def test_slow_jobs_go_to_the_heavy_lane(job: tuple[StoredFormat, Any, Any], length: int, lane: Lane) -> None:
     assert lane_of(RenderJob(format=job[0], recipe=ALL[job[1], job[2]]), length) is lane
+
+
+@pytest.mark.parametrize(("kind", "length", "lane"), [
+    ("GIF", 300 << 10, Lane.HEAVY), ("GIF", 10 << 10, Lane.LIGHT), ("WEBP", 300 << 10, Lane.HEAVY),
+    ("AVIF", 300 << 10, Lane.HEAVY), ("JPEG", 300 << 10, Lane.LIGHT), ("PNG", 13 << 20, Lane.HEAVY),
+])  # fmt: skip
+def test_uploads_that_may_hold_many_frames_are_heavy(kind: str, length: int, lane: Lane) -> None:
+    head = moving(kind) if kind in {"GIF", "WEBP"} else encode(picture("RGB", (64, 64)), kind)
+    assert lane_of_upload(head[:32], length) is lane
+
+
+def test_a_still_webp_and_an_empty_upload_are_light() -> None:
+    assert lane_of_upload(encode(picture("RGB"), "WEBP")[:32], 300 << 10) is Lane.LIGHT
+    assert lane_of_upload(b"", 0) is Lane.LIGHT
+    assert lane_of_upload(b"RIFF\0\0\0\0WEBPVP8X", 16) is Lane.LIGHT
 
 
 async def queue_up(lanes: Lanes[int], order: str) -> tuple[list[str], list["asyncio.Task[None]"]]:
