@@ -155,6 +155,7 @@ class RangeNotSatisfiable(ImgproError):
     status = 416
     code = "range_not_satisfiable"
     message = "The requested range is outside the file."
+    size_bytes: int | None = None  # of the file
     action = Action("fix", label="Ask for a range inside the file, or for all of it")
 
 

@@ -88,8 +88,8 @@ class Uploads(_Section, frozen=True):
         float, Meta(gt=0, description="How long an upload waits for a place before it is answered 503.")
     ] = 20.0
     chunk_deadline_s: Annotated[float, Meta(gt=0, description="Longest silence within a body.")] = 10.0
-    min_bytes_per_s: Annotated[
-        int, Meta(ge=0, description="Slowest upload, on average, once `chunk_deadline_s` has passed.")
+    min_rate_bytes: Annotated[
+        int, Meta(ge=0, description="Slowest upload, in bytes a second on average, once `chunk_deadline_s` has passed.")
     ] = 10_000
     deadline_s: Annotated[float, Meta(gt=0, description="Longest time for one body.")] = 900.0
 

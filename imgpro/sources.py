@@ -165,6 +165,7 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
 
 def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problems: list[str]) -> Settings:
     """Return the settings with what could be used; the rest is reported and has its default."""
+    forms = {field.path: tree.describe_form(field) for field in tree.fields()}
     settings = Settings()
     for section in msgspec.structs.fields(Settings):
         body: dict[str, Any] = {}
@@ -175,7 +176,7 @@ def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problem
             except msgspec.ValidationError as error:
                 reason = str(error).split(" - at ")[0]
                 path = f"{section.name}.{name}"
-                problems.append(f"{path} = {value!r} ({sources[path]}): {reason}")
+                problems.append(f"{path} = {value!r} ({sources[path]}): {reason}; must be {forms[path]}")
         settings = msgspec.structs.replace(settings, **{section.name: msgspec.convert(body, section.type)})
     return settings
 

@@ -1,6 +1,7 @@
 """From a link to bytes: record, access, recipe, then memory, cache file, or one transform for all who ask."""
 
 import asyncio
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -9,7 +10,7 @@ from typing import Final
 import msgspec
 
 from imgpro import recipes
-from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound
+from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound, StorageFull
 from imgpro.flows.flight import Flight
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.ingest import derivative_etag
@@ -22,6 +23,8 @@ from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
 from imgpro.store.derivs import DerivativeCache
 from imgpro.store.staging import Scratch
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 1024 * 1024  # a larger answer is streamed from its file
 FAILURE_MEMORY_S: Final = 30.0
@@ -142,7 +145,7 @@ class Serve:
     async def _find(self, target: Target) -> bytes | OpenFile:
         if target.recipe is None:
             blob = target.image.blob
-            return await self._load(self._blobs.open(blob.digest), blob.stored_bytes)
+            return await self._load(self._open(blob.digest), blob.stored_bytes)
         digest, key = target.image.blob.digest, target.recipe.key
         cached = self._derivs.get(digest, key)
         if cached is not None:
@@ -172,18 +175,40 @@ class Serve:
 
     async def _render(self, image: Image, recipe: Recipe, ticket: Ticket) -> bytes | OpenFile:
         digest = image.blob.digest
-        source = OpenFile(self._blobs.open(digest), image.blob.stored_bytes)
+        source = OpenFile(self._open(digest), image.blob.stored_bytes)
+        job = RenderJob(format=image.blob.format, recipe=recipe)
         try:
-            async with self._blobs.scratch() as out:
-                job = RenderJob(format=image.blob.format, recipe=recipe)
-                rendered = await self._pool.render(source.fd, out.fd, job)
-                self.transforms += 1
-                return await self._keep(digest, recipe.key, out, rendered.length, ticket)
+            try:
+                async with self._blobs.scratch() as out:
+                    rendered = await self._pool.render(source.fd, out.fd, job)
+                    self.transforms += 1
+                    return await self._keep(digest, recipe.key, out, rendered.length, ticket)
+            except StorageFull:
+                # Looking at pictures goes on when nothing more can be stored.
+                async with self._blobs.scratch(in_memory=True) as out:
+                    rendered = await self._pool.render(source.fd, out.fd, job)
+                    return await self._unkept(out, rendered.length)
         except (ImageBroken, ImageTooLarge) as error:
+            if isinstance(error, ImageBroken):
+                log.error("the original %s does not decode any more; restore it from a backup", digest)
             self._remember_failure(digest, recipe.key, error)
             raise
         finally:
             source.close()
+
+    def _open(self, digest: str) -> int:
+        """Open an original that a record refers to; that it is not there is the operator's business."""
+        try:
+            return self._blobs.open(digest)
+        except NotFound:
+            log.error("the original %s is missing from blobs/; restore it from a backup", digest)
+            raise
+
+    @staticmethod
+    async def _unkept(out: Scratch, length: int) -> bytes | OpenFile:
+        if length <= MAX_BODY_BYTES:
+            return await out.read(0, length)
+        return OpenFile(os.dup(out.fd), length)
 
     async def _keep(self, digest: str, key: str, out: Scratch, length: int, ticket: Ticket) -> bytes | OpenFile:
         body = await out.read(0, length) if length <= MAX_BODY_BYTES else None

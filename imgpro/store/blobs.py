@@ -214,9 +214,12 @@ class BlobStore:
         """Return a spool for one upload of at most `limit_bytes`: `async with store.spool(n) as spool`."""
         return Spool(self, limit_bytes)
 
-    def scratch(self) -> Scratch:
-        """Return an empty temporary file for a worker's output: `async with store.scratch() as scratch`."""
-        return Scratch(self.data.tmp, self.run)
+    def scratch(self, *, in_memory: bool = False) -> Scratch:
+        """Return an empty temporary file for a worker's output: `async with store.scratch() as scratch`.
+
+        `in_memory` is for a full disk: such a file can be read and sent, not kept.
+        """
+        return Scratch(self.data.tmp, self.run, in_memory=in_memory)
 
     @contextlib.asynccontextmanager
     async def guard(self, digest: str) -> AsyncIterator[None]:

@@ -155,10 +155,15 @@ class DerivativeCache:
             return None
         except OSError:
             return None
-        if size is None:
-            return fd, os.fstat(fd).st_size
-        self._touch(packed, size)
-        return fd, size
+        found = os.fstat(fd).st_size
+        if found == 0 or (size is not None and found != size):
+            # Somebody else changed the file: what is left of it is no picture.
+            os.close(fd)
+            self._forget(packed)
+            return None
+        if size is not None:
+            self._touch(packed, size)
+        return fd, found
 
     def put(self, digest: str, key: str, source: bytes | Scratch) -> None:
         """Store a derivative in the background; whatever goes wrong is counted and nothing is raised.

@@ -111,6 +111,11 @@ def fault(error: OSError, doing: str) -> StorageFull | StorageFault | Busy:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return Busy()
     reason = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageFault(
+            f"Not allowed while {doing}: {reason}.",
+            Action("fix", label="Make the data directory writable for the user that runs imgpro, or choose another"),
+        )
     return StorageFault(f"The disk failed while {doing}: {reason}.", Action("fix", label="Check the disk and its log"))
 
 

@@ -67,6 +67,21 @@ class TempFile:
                 _unlink_quietly(self.path)
 
 
+class MemoryFile(TempFile):
+    """The same in memory, for when the disk is full; it cannot be adopted."""
+
+    def open(self) -> int:
+        """Create the file if that has not happened yet and return its descriptor; raises OSError."""
+        if self.fd < 0 and not self.gone:
+            self.fd = os.memfd_create("imgpro", os.MFD_CLOEXEC)
+        return self.fd
+
+    def discard(self) -> None:
+        """Close the descriptor; idempotent, raises nothing."""
+        self.adopted = True  # there is no name to remove
+        super().discard()
+
+
 def _unlink_quietly(path: Path) -> None:
     # A file that cannot be removed now is removed at the next start; no request should fail for it.
     try:
@@ -78,8 +93,8 @@ def _unlink_quietly(path: Path) -> None:
 class Scratch:
     """An empty file for a worker's output, for the length of an `async with`; removed at its end unless adopted."""
 
-    def __init__(self, directory: Path, run: Run) -> None:
-        self.temp = TempFile(directory)
+    def __init__(self, directory: Path, run: Run, *, in_memory: bool = False) -> None:
+        self.temp = MemoryFile(directory) if in_memory else TempFile(directory)
         self._run = run
 
     @property

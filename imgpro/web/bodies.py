@@ -46,7 +46,7 @@ class Pace:
         """Count bytes received. Raises RequestTimeout when they come too slowly on average."""
         self._received += received
         counted_s = time.monotonic() - self._started - self._settings.chunk_deadline_s
-        if counted_s > 0 and self._received < counted_s * self._settings.min_bytes_per_s:
+        if counted_s > 0 and self._received < counted_s * self._settings.min_rate_bytes:
             raise RequestTimeout()
 
 

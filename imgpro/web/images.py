@@ -120,7 +120,9 @@ def _range(request: web.Request, target: Target, size: int) -> tuple[int, int] |
     else:
         start, end = max(0, size - int(match[2])), size
     if start >= end:
-        raise RangeNotSatisfiable(f"The file has {size} bytes.")
+        problem = RangeNotSatisfiable(f"The file has {size} bytes.")
+        problem.size_bytes = size
+        raise problem
     return start, end
 
 

@@ -5,7 +5,7 @@ import time
 from aiohttp import web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import NotFound, Unauthorized
+from imgpro.errors import Action, NotFound, Unauthorized
 from imgpro.web import respond
 from imgpro.web.clients import Clients
 from imgpro.web.links import Links
@@ -28,7 +28,8 @@ class MediaHandlers:
         """Delete an image for the holder of its delete link."""
         token = request.query.get("token")
         if token is None:
-            raise Unauthorized("Deleting needs the token from the picture's delete_url.")
+            wanted = Action("fix", label="Send the token from the picture's delete_url")
+            raise Unauthorized("Deleting needs the token from the picture's delete_url.", wanted)
         await delete_with_token(self._appliance, request.match_info["id"], token)
         return respond.json({"success": True})
 

@@ -8,7 +8,15 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from imgpro.errors import BadRequest, FileTooLarge, ImgproError, MethodNotAllowed, NotFound, Unauthorized
+from imgpro.errors import (
+    BadRequest,
+    FileTooLarge,
+    ImgproError,
+    MethodNotAllowed,
+    NotFound,
+    RangeNotSatisfiable,
+    Unauthorized,
+)
 from imgpro.model import Image
 from imgpro.web.links import Links
 
@@ -62,6 +70,8 @@ def error(problem: ImgproError) -> web.Response:
     headers: dict[str, str] = {}
     if problem.action.type == "wait" and problem.action.seconds:
         headers["Retry-After"] = str(problem.action.seconds)
+    if isinstance(problem, RangeNotSatisfiable) and problem.size_bytes is not None:
+        headers["Content-Range"] = f"bytes */{problem.size_bytes}"
     if isinstance(problem, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="imgpro"'
     return json(body, problem.status, headers)

@@ -38,6 +38,8 @@ class UploadHandlers:
         self._check(request)
         if request.content_type.startswith("multipart/"):
             return await self._form(request)
+        if not request.can_read_body:
+            raise ValidationError(None, None, {"file": "A file is needed, as a multipart part or as the body."})
         return await self._raw(request, request.query.get("name", ""))
 
     async def put_upload(self, request: web.Request) -> web.Response:

@@ -2,12 +2,14 @@
 
 import io
 import json
+import time
 
 import pytest
 from PIL import Image
 
 import imgpro.imaging.engine  # noqa: F401  # registers AVIF for reading the answers
 from tests.containers import encode, picture
+from tests.servers import UNLIMITED, blobs, running
 
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF", "gif": "GIF"}
 TYPES = {"jpg": "image/jpeg"}
@@ -129,6 +131,7 @@ def test_head_and_ranges(server, photo, path):
         assert server.get(path, Range=whole_again).status == 200, whole_again
     past = server.get(path, Range=f"bytes={size}-")
     assert (past.status, past.json()["error"]) == (416, "range_not_satisfiable")
+    assert past.headers["Content-Range"] == f"bytes */{size}"
     assert "immutable" not in past.headers["Cache-Control"]
     resumed = server.get(path, Range="bytes=0-9", If_Range=whole.headers["ETag"])
     assert resumed.status == (200 if "size=" in path else 206)
@@ -207,3 +210,41 @@ def test_the_api_shows_public_pictures(server, photo):
     )
     assert {key: shown[key] for key in same} == {key: photo[key] for key in same}
     assert "delete_url" not in json.dumps(shown)
+
+
+def test_a_cache_file_that_somebody_damaged_is_made_again(tmp_path, photos):
+    env = UNLIMITED | {"IMGPRO_CACHE_MEMORY_BYTES": "0"}
+    with running(tmp_path / "data", env) as server:
+        found = server.must_upload((photos / "photo-2mp.jpg").read_bytes())
+        path = f"/t/{found['id']}.webp?size=m"
+        whole = server.get(path).body
+        (cached,) = wait_for(lambda: list((tmp_path / "data/cache").rglob("m-*.webp")))
+        for left in (b"", whole[:100], whole + b"more"):
+            cached.chmod(0o640)
+            cached.write_bytes(left)
+            assert server.get(path).body == whole
+            wait_for(lambda: cached.read_bytes() == whole)
+        cached.chmod(0o640)
+        cached.write_bytes(b"")
+        server.stop()
+    with running(tmp_path / "data", env) as server:
+        assert server.get(path).body == whole
+
+
+def test_a_missing_original_is_a_404_and_an_error_in_the_log(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        found = server.must_upload(encode(picture("RGB", (90, 60)), "PNG"))
+        (blob,) = blobs(tmp_path / "data")
+        kept = blob.read_bytes()
+        blob.unlink()
+        assert server.get(f"/t/{found['id']}.webp").status == 404
+        assert blob.name in server.log()
+        blob.write_bytes(kept)
+        assert server.get(f"/t/{found['id']}.webp").status == 200
+
+
+def wait_for(look):
+    deadline = time.monotonic() + 10
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return look()

@@ -257,6 +257,12 @@ def test_an_svg_above_its_own_limit_is_too_large(server):
     assert (answer.status, answer.json()["error"]) == (413, "file_too_large")
 
 
+def test_a_post_without_any_body_names_the_missing_file(server):
+    answer = server.request("POST", "/v1/upload")
+    assert (answer.status, answer.json()["error"]) == (422, "validation_error")
+    assert "file" in answer.json()["details"]
+
+
 FORMS = {
     "no file": ([("name", None, b"x")], 422),
     "two files": ([("file", "a.png", PNG), ("file", "b.png", PNG)], 422),

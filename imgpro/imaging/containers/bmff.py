@@ -19,6 +19,7 @@ from imgpro.imaging.containers.bmff_rewrite import SEQUENCE_BRANDS, rewritten
 from imgpro.imaging.examined import Examined
 from imgpro.model import Limits
 
+_SEQUENCES: Final = frozenset({b"avis", b"msf1", b"hevc", b"hevx"})  # brands of a film in pictures
 _MAX_TOP_BOXES: Final = 1_024
 _MAX_FTYP_BYTES: Final = 4_096
 _TOP_BOXES: Final = frozenset(
@@ -110,6 +111,9 @@ def _layout(data: memoryview) -> _Layout:
         if any(box.type == b"moov" for box in foreign):
             raise UnsupportedFormat("The file holds a film and no still picture.")
         raise ImageBroken("The file does not say which picture it holds.")
+    if any(box.type == b"moov" for box in foreign) and _SEQUENCES & set(_brands(data, found[b"ftyp"])):
+        # Keeping the still and dropping the rest would lose what the picture is about.
+        raise UnsupportedFormat("Animated AVIF and HEIC are not accepted here; send the animation as WebP or GIF.")
     return _Layout(ftyp=found[b"ftyp"], meta=found[b"meta"], media=media, foreign=foreign, end=at)
 
 

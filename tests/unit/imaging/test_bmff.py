@@ -149,17 +149,20 @@ def test_mirrored_and_turned_in_every_combination() -> None:
             assert examine(bytes(changed)).probe.orientation == wanted, (angle, axis)
 
 
-def test_only_the_still_picture_of_a_sequence_stays() -> None:
+def test_an_animation_is_refused_rather_than_cut_down_to_a_still() -> None:
     data = avif(frames=3)
     assert decoded(data).n_frames == 3  # type: ignore[attr-defined]
+    with pytest.raises(UnsupportedFormat, match="Animated"):
+        examine(data)
+
+
+def test_a_film_beside_a_still_picture_goes() -> None:
+    data = avif(frames=3).replace(b"avis", b"avif").replace(b"msf1", b"mif1")
     examined = examine(data)
     result = joined(examined, data)
     assert examined.removed == ("extra_images",)
     assert b"moov" not in result
-    assert b"avis" not in result
-    image = decoded(result)
-    assert image.n_frames == 1  # type: ignore[attr-defined]
-    assert image.tobytes() == decoded(data).tobytes()
+    assert decoded(result).tobytes() == decoded(data).tobytes()
     assert examine(result).parts is None
 
 
