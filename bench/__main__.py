@@ -43,7 +43,7 @@ def chosen_peers(names: str | None) -> list[type[servers.Server]]:
 def main() -> int:
     options = arguments()
     if not pictures.present():
-        print("The photographs that are measured with are not beside this checkout; nothing was measured.", file=sys.stderr)
+        print("The photographs to measure with are not there; nothing was measured.", file=sys.stderr)
         return 1
     patterns = options.rows or ([*QUICK_ROWS, *QUICK_COLD] if options.quick else ["*"])
     seconds = options.seconds or (1.5 if options.quick else 2.5)
