@@ -7,7 +7,6 @@ from typing import Final
 
 BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 IMAGE_ID_LENGTH: Final = 12
-IMAGE_ID: Final = re.compile(r"[0-9A-Za-z]{12}")
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -19,13 +18,3 @@ def random_base62(length: int) -> str:
 def new_image_id() -> str:
     """Return a fresh image id: 12 base62 characters, 71 bits, unrelated to the content."""
     return random_base62(IMAGE_ID_LENGTH)
-
-
-def is_image_id(text: str) -> bool:
-    """Tell whether `text` has the form of an image id."""
-    return IMAGE_ID.fullmatch(text) is not None
-
-
-def new_request_id() -> str:
-    """Return a short id that ties an answer to its log line."""
-    return random_base62(10)
