@@ -73,7 +73,6 @@ class RenderJob(msgspec.Struct, frozen=True, kw_only=True):
 
     format: StoredFormat  # of the original
     recipe: Recipe
-    fast: bool = False  # the queue is deep: trade a few bytes for time
 
 
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ HEAD_BYTES: Final = 32
 WEBP_ANIMATED: Final = 2
 ANIMATED: Final = frozenset({"gif", "webp"})
 WARM_SHARE: Final = 1 / 3  # of the deadline; then an upload is answered without the rest of its derivatives
+NOTICE_S: Final = 0.01
 REPAIR_PAUSES_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 
 
@@ -227,9 +228,9 @@ class Pool:
         try:
             return await zygote.fork(self._orders)
         except ChildGone:
-            if zygote.alive:
-                raise
-        return await (await self._living_zygote()).fork(self._orders)  # it died before anybody noticed
+            # A zygote takes its workers along when it dies, and theirs may be the first death that is noticed.
+            await asyncio.sleep(NOTICE_S)
+        return await (await self._living_zygote()).fork(self._orders)
 
     async def _living_zygote(self) -> Zygote:
         async with self._zygote_lock:

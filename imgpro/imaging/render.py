@@ -30,5 +30,5 @@ def render(source: IO[bytes], job: RenderJob) -> tuple[bytes, int, int]:
     steps.drop_opaque_alpha(work)
     work.image = encode.fitted(work.image, recipe.format)
     with steps.encoding():
-        data = encode.encode(work.image, recipe.format, fast=job.fast)
+        data = encode.encode(work.image, recipe.format)
     return data, *work.image.size
