@@ -4,20 +4,19 @@ import contextlib
 from pathlib import Path
 
 from imgpro import __version__
-from imgpro.errors import Action, ImgproError, RateLimited, WorkersUnusable
+from imgpro.errors import ImgproError, WorkersUnusable
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.ingest import Ingest
 from imgpro.flows.making import Making
 from imgpro.flows.quota import Quota
-from imgpro.flows.rates import Rate
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.serve import Serve
 from imgpro.flows.upkeep import Upkeep
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool, PoolSettings
-from imgpro.model import Caller, Limits
+from imgpro.model import Limits
 from imgpro.settings import Imaging, Settings, Uploads
 from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
@@ -43,14 +42,13 @@ class Appliance:
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
         making = Making()
         self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast)
-        self.quota = Quota(settings.anonymous, db)
+        self.quota = Quota(settings.anonymous, settings.imports.per_hour, db)
         self.ingest = Ingest(
             settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
         )
         self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
         self.fetcher = Fetcher(settings.imports)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove)
-        self._import_rate = Rate(settings.imports.per_hour, 3600.0)
 
     @classmethod
     async def start(cls, settings: Settings, data_path: Path) -> "Appliance":
@@ -83,16 +81,6 @@ class Appliance:
             parts.callback(self.data.close)
             for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
                 parts.push_async_callback(close)
-
-    def limit_imports(self, caller: Caller) -> None:
-        """Count an attempt to import. Raises RateLimited."""
-        wait_s = self._import_rate.take(caller.network)
-        if wait_s:
-            seconds = int(wait_s) + 1
-            raise RateLimited(
-                "Too many imports from this address.",
-                Action("wait", label=f"Try again in {seconds} seconds", seconds=seconds),
-            )
 
     async def readiness(self) -> dict[str, bool]:
         """Return what must hold for the server to be useful, by name."""

@@ -24,10 +24,11 @@ DAY_MS: Final = 86_400_000
 class Quota:
     """Judges anonymous uploads by one `anonymous` section."""
 
-    def __init__(self, settings: Anonymous, db: Database) -> None:
+    def __init__(self, settings: Anonymous, imports_per_hour: int | None, db: Database) -> None:
         self._settings = settings
         self._db = db
         self._attempts = Rate(settings.attempts_per_minute, 60.0)
+        self._imports = Rate(imports_per_hour, 3600.0)
         counts = ((settings.uploads_per_hour, HOUR_MS), (settings.uploads_per_day, DAY_MS))
         self.limits = tuple(UploadLimit(count, span_ms) for count, span_ms in counts if count is not None)
         self.storage_bytes = settings.storage_bytes
@@ -43,6 +44,12 @@ class Quota:
             raise _limited("Too many upload requests in a short time.", wait_s)
         async with self._db.reader() as conn:
             await queries.check_upload_limits_early(conn, caller.network, _now_ms(), self.limits)
+
+    def admit_import(self, caller: Caller) -> None:
+        """Count an attempt to import, whatever comes of it. Raises RateLimited."""
+        wait_s = self._imports.take(caller.network)
+        if wait_s:
+            raise _limited("Too many imports from this address.", wait_s)
 
     def expires_ms(self, created_ms: int, ttl_s: int | None) -> int | None:
         """Return when an anonymous picture ends: `ttl` can shorten what the settings keep, never lengthen it."""

@@ -187,7 +187,7 @@ class Serve:
                 # Looking at pictures goes on when nothing more can be stored.
                 async with self._blobs.scratch(in_memory=True) as out:
                     rendered = await self._pool.render(source.fd, out.fd, job)
-                    return await self._unkept(out, rendered.length)
+                    return await _made(out, rendered.length)
         except (ImageBroken, ImageTooLarge) as error:
             if isinstance(error, ImageBroken):
                 log.error("the original %s does not decode any more; restore it from a backup", digest)
@@ -204,23 +204,15 @@ class Serve:
             log.error("the original %s is missing from blobs/; restore it from a backup", digest)
             raise
 
-    @staticmethod
-    async def _unkept(out: Scratch, length: int) -> bytes | OpenFile:
-        if length <= MAX_BODY_BYTES:
-            return await out.read(0, length)
-        return OpenFile(os.dup(out.fd), length)
-
     async def _keep(self, digest: str, key: str, out: Scratch, length: int, ticket: Ticket) -> bytes | OpenFile:
-        body = await out.read(0, length) if length <= MAX_BODY_BYTES else None
+        made = await _made(out, length)
         # From here on nothing is awaited: a deletion that begins later finds the derivative in the cache's queue.
         if ticket.forbidden:
+            if isinstance(made, OpenFile):
+                made.close()
             raise NotFound()
-        if body is not None:
-            self._derivs.put(digest, key, body)
-            return body
-        file = OpenFile(os.dup(out.fd), length)
-        self._derivs.put(digest, key, out)
-        return file
+        self._derivs.put(digest, key, made if isinstance(made, bytes) else out)
+        return made
 
     def _raise_known_failure(self, digest: str, key: str) -> None:
         failure = self._failures.get((digest, key))
@@ -241,3 +233,10 @@ class Serve:
     def _stored(image: Image, path: str) -> Target:
         blob = image.blob
         return Target(image, None, CONTENT_TYPE[blob.format], f'"{blob.digest[:32]}"', path)
+
+
+async def _made(out: Scratch, length: int) -> bytes | OpenFile:
+    """Return what a worker left in `out`: the bytes if they are few, else the open file."""
+    if length <= MAX_BODY_BYTES:
+        return await out.read(0, length)
+    return OpenFile(os.dup(out.fd), length)

@@ -56,7 +56,7 @@ class UploadHandlers:
         if not url:
             raise ValidationError(None, None, {"url": "The address of the picture is needed."})
         caller = self._clients.caller(request)
-        self._appliance.limit_imports(caller)
+        self._appliance.quota.admit_import(caller)
         async with self._appliance.ingest.open(caller, "import") as upload:
             try:
                 max_bytes = self._appliance.settings.uploads.anonymous_max_bytes
