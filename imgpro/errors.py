@@ -4,9 +4,14 @@
     +- BadRequest                    400 bad_request
     +- Unauthorized                  401 unauthorized
     +- Forbidden                     403 forbidden
+    +- QuotaExceeded                 403 quota_exceeded
+    +- KeyLimitReached               403 key_limit_reached
+    +- RegistrationClosed            403 registration_closed
     +- NotFound                      404 not_found
     +- MethodNotAllowed              405 method_not_allowed
     +- RequestTimeout                408 request_timeout
+    +- IdempotencyKeyConflict        409 idempotency_key_conflict
+    +- IdempotencyKeyInProgress      409 idempotency_key_in_progress
     +- FileTooLarge                  413 file_too_large
     +- UnsupportedFormat             415 unsupported_format
     +- RangeNotSatisfiable           416 range_not_satisfiable
@@ -39,7 +44,10 @@ ActionType = Literal["upgrade", "verify", "wait", "redirect", "fix"]
 
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the caller can do about an error. `seconds` goes with `wait`, `url` with the links."""
+    """What the caller can do about an error. `seconds` goes with `wait`, `url` with the links.
+
+    An `url` that starts with a slash is completed with the server's own address when the answer is written.
+    """
 
     type: ActionType
     url: str | None = None
@@ -59,6 +67,7 @@ class ImgproError(Exception):
     exit_code: int = 1
     message: str = "Something went wrong on this server."
     action: Action = Action("wait", label="Try again in a moment", seconds=10)
+    usage: object = None  # a model.Usage, with errors about a plan's limits
 
     def __init__(
         self,
@@ -92,7 +101,7 @@ class Unauthorized(ImgproError):
     status = 401
     code = "unauthorized"
     message = "The API key is not valid."
-    action = Action("fix", label="Send a valid key, or leave the Authorization header out to upload anonymously")
+    action = Action("fix", label="Send a valid key as Authorization: Bearer, or none to upload anonymously")
 
 
 class Forbidden(ImgproError):
@@ -102,6 +111,33 @@ class Forbidden(ImgproError):
     code = "forbidden"
     message = "This is not allowed."
     action = Action("fix", label="Use a link or key that allows this")
+
+
+class QuotaExceeded(ImgproError):
+    """The plan's uploads of this month or its storage are used up; `usage` says how far."""
+
+    code = "quota_exceeded"
+    status = 403
+    message = "The plan of this account does not allow this."
+    action = Action("redirect", url="/dashboard", label="Open the dashboard")
+
+
+class KeyLimitReached(ImgproError):
+    """The account has as many keys as it may have."""
+
+    code = "key_limit_reached"
+    status = 403
+    message = "This account has as many keys as it may have before its address is verified."
+    action = Action("verify", url="/dashboard", label="Verify the address by the link that was mailed")
+
+
+class RegistrationClosed(ImgproError):
+    """The operator does not take new accounts, or only with an invitation."""
+
+    code = "registration_closed"
+    status = 403
+    message = "This server takes no new accounts."
+    action = Action("redirect", url="/dashboard", label="Ask the operator of this server")
 
 
 class NotFound(ImgproError):
@@ -129,6 +165,24 @@ class RequestTimeout(ImgproError):
     code = "request_timeout"
     message = "The upload was too slow and was given up."
     action = Action("fix", label="Send the file again over a faster connection")
+
+
+class IdempotencyKeyConflict(ImgproError):
+    """The same Idempotency-Key came with another request within a day."""
+
+    status = 409
+    code = "idempotency_key_conflict"
+    message = "This Idempotency-Key was used for another request."
+    action = Action("fix", label="Use a new Idempotency-Key for a new request")
+
+
+class IdempotencyKeyInProgress(ImgproError):
+    """The first request with this Idempotency-Key has not ended yet."""
+
+    status = 409
+    code = "idempotency_key_in_progress"
+    message = "A request with this Idempotency-Key is still under way."
+    action = Action("wait", label="Try again in a moment", seconds=2)
 
 
 class FileTooLarge(ImgproError):

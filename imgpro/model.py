@@ -110,16 +110,102 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     display_date: str | None  # ISO date or timestamp, as given
     origin: Literal["upload", "import"]
     metadata_removed: tuple[str, ...]
+    wanted_end_ms: int | None = None  # the end its uploader asked for; `expires_ms` may come earlier
+    account: int | None = None  # its owner, as `Account.seq`; None: uploaded without an account
+    key: int | None = None  # the key that brought it, as `Key.seq`
+    namespace: str | None = None
+    tags: tuple[str, ...] = ()
 
     def expired(self, now_ms: float) -> bool:
         """Tell whether the picture has ended at `now_ms`."""
         return self.expires_ms is not None and now_ms >= self.expires_ms
 
 
+Ability = Literal["read", "write", "upload"]
+Role = Literal["member", "operator"]
+PlanName = Literal["free", "pro", "scale", "max"]
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One mail address and what belongs to it. Times are Unix milliseconds."""
+
+    seq: int
+    id: str
+    email: str
+    role: Role
+    plan: PlanName
+    plan_changes: int
+    created_ms: int
+    verified_ms: int | None
+    blocked_ms: int | None
+    images: int = 0  # as of when the row was read
+    stored_bytes: int = 0
+
+    @property
+    def verified(self) -> bool:
+        """Tell whether the owner of the address has shown that it is theirs."""
+        return self.verified_ms is not None
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key, without its secret."""
+
+    seq: int
+    id: str
+    account: int
+    name: str
+    abilities: tuple[Ability, ...]
+    namespace: str | None
+    network: str
+    created_ms: int
+    confirmed_ms: int | None
+    last_used_ms: int | None
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is asking: an account, through one of its keys or (key None) through a browser's session."""
+
+    account: Account
+    key: Key | None
+
+    @property
+    def own_key_only(self) -> int | None:
+        """Return the key whose pictures alone may be seen and changed; None: all of the account's.
+
+        Anybody can ask for a key under anybody's address. Until the owner of the address has confirmed a key, it
+        reaches what it brought itself and nothing else.
+        """
+        if self.key is None or self.key.confirmed_ms is not None:
+            return None
+        return self.key.seq
+
+    def owns(self, image: Image) -> bool:
+        """Tell whether a picture is this principal's to see and change."""
+        only = self.own_key_only
+        return image.account == self.account.seq and (only is None or image.key == only)
+
+    def may(self, ability: Ability) -> bool:
+        """Tell whether the key carries an ability; `write` includes `upload`."""
+        if self.key is None:
+            return True
+        return ability in self.key.abilities or (ability == "upload" and "write" in self.key.abilities)
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a plan an account has used. None as a limit: without one. Sizes in bytes."""
+
+    plan: str
+    uploads_used: int
+    uploads_limit: int | None
+    storage_used_bytes: int
+    storage_limit_bytes: int | None
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who asks. `network` is the IPv4 address or the IPv6 /64 that limits are counted by."""
 
     network: str
+    principal: Principal | None = None
 
 
 class UploadOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +216,28 @@ class UploadOptions(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = True
     ttl_s: int | None = None
     display_date: str | None = None
+    tags: tuple[str, ...] = ()
+    namespace: str | None = None
+
+
+class MailLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One mail to be sent: `link` is what it is for, `expires_ms` when it has no use any more."""
+
+    account: int | None
+    recipient: str
+    subject: str
+    body_text: str
+    body_html: str
+    link: str
+    created_ms: int
+    expires_ms: int
+
+
+class WaitingMail(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail in the queue and how sending it went so far."""
+
+    seq: int
+    letter: MailLetter
+    attempts: int
+    last_error: str | None
+    next_ms: int

@@ -118,6 +118,94 @@ class Anonymous(_Section, frozen=True):
     ] = 50 * GIB
 
 
+class Accounts(_Section, frozen=True):
+    """Who may have an account and how many keys."""
+
+    registration: Annotated[
+        Literal["open", "invitation", "closed"],
+        Meta(description="Who may create an account: anybody, people with an invitation, or nobody."),
+    ] = "open"
+    unverified_keys: Annotated[
+        int, Meta(ge=1, description="Keys an account may have before its address is verified.")
+    ] = 3
+    keys: Annotated[int, Meta(ge=1, description="Keys a verified account may have.")] = 100
+    keys_per_address_per_hour: Annotated[
+        int | None, Meta(description="Requests for a key per mail address in an hour, or `unlimited`.")
+    ] = 5
+    keys_per_network_per_hour: Annotated[
+        int | None, Meta(description="Requests for a key per network address in an hour, or `unlimited`.")
+    ] = 20
+    verify_link_s: Annotated[int, Meta(ge=300, description="How long the link in a verification mail works.")] = 86400
+    session_s: Annotated[int, Meta(ge=300, description="How long a browser stays signed in.")] = 30 * 86400
+    requests_per_minute: Annotated[
+        int | None, Meta(description="Uploads and imports with a key per account in a minute, or `unlimited`.")
+    ] = 600
+
+
+class Plans(_Section, frozen=True):
+    """What each plan allows. A box at home sets `unlimited = true`."""
+
+    unlimited: Annotated[bool, Meta(description="No plan has any limit: for a box at home or a team.")] = False
+    upgrade: Annotated[
+        Literal["approve", "self_service", "checkout"],
+        Meta(
+            description="What an upgrade link does: ask the operator, upgrade at once, or lead to `checkout_url`, "
+            "whose signed return upgrades."
+        ),
+    ] = "approve"
+    checkout_url: Annotated[
+        str,
+        Meta(description="Where upgrades are paid; `{account}`, `{email}`, `{plan}`, `{return_url}` are filled in."),
+    ] = ""
+    unverified_uploads: Annotated[
+        int | None, Meta(description="Uploads a month before the address is verified, or `unlimited`.")
+    ] = 100
+    unverified_storage_bytes: Annotated[
+        int | None, Meta(description="Storage before the address is verified, or `unlimited`.")
+    ] = 5 * GIB
+    unverified_retention_s: Annotated[
+        int | None, Meta(description="How long pictures are kept before the address is verified, or `unlimited`.")
+    ] = 30 * 86400
+    free_uploads: Annotated[int | None, Meta(description="Uploads a month on the plan `free`, or `unlimited`.")] = 100
+    free_storage_bytes: Annotated[int | None, Meta(description="Storage on the plan `free`, or `unlimited`.")] = 5 * GIB
+    pro_uploads: Annotated[int | None, Meta(description="Uploads a month on the plan `pro`, or `unlimited`.")] = 1_000
+    pro_storage_bytes: Annotated[int | None, Meta(description="Storage on the plan `pro`, or `unlimited`.")] = 50 * GIB
+    pro_price: Annotated[str, Meta(description="Price shown for the plan `pro`; empty: none is shown.")] = "$10/mo"
+    scale_uploads: Annotated[int | None, Meta(description="Uploads a month on the plan `scale`, or `unlimited`.")] = (
+        10_000
+    )
+    scale_storage_bytes: Annotated[int | None, Meta(description="Storage on the plan `scale`, or `unlimited`.")] = (
+        500 * GIB
+    )
+    scale_price: Annotated[str, Meta(description="Price shown for the plan `scale`; empty: none is shown.")] = "$49/mo"
+    max_uploads: Annotated[int | None, Meta(description="Uploads a month on the plan `max`, or `unlimited`.")] = 100_000
+    max_storage_bytes: Annotated[int | None, Meta(description="Storage on the plan `max`, or `unlimited`.")] = (
+        5 * 1024 * GIB
+    )
+    max_price: Annotated[str, Meta(description="Price shown for the plan `max`; empty: none is shown.")] = "$299/mo"
+
+
+class Mail(_Section, frozen=True):
+    """The mail server that sends links. Without one they are logged and shown by `imgpro accounts list`."""
+
+    host: Annotated[str, Meta(description="SMTP server. Empty: no mail is sent.")] = ""
+    port: Annotated[int, Meta(ge=0, le=65535, description="Its port; 0: 587, 465 or 25 by `security`.")] = 0
+    security: Annotated[
+        Literal["starttls", "tls", "none"],
+        Meta(description="How the connection is protected; with `starttls` mail is never sent in the clear."),
+    ] = "starttls"
+    username: Annotated[str, Meta(description="Name to log in with. Empty: no login.")] = ""
+    password: Annotated[
+        str, Meta(description="Password to log in with; better in a file named by IMGPRO_MAIL_PASSWORD_FILE.")
+    ] = ""
+    sender: Annotated[str, Meta(description="Address that mail comes from. Empty: imgpro@ and the host's name.")] = ""
+    ca_file: Annotated[
+        str,
+        Meta(description="PEM file with the authority that signed the mail server's certificate. Empty: the system's."),
+    ] = ""
+    timeout_s: Annotated[float, Meta(gt=0, description="Longest time for sending one mail.")] = 30.0
+
+
 class Imports(_Section, frozen=True):
     """Fetching pictures from other servers."""
 
@@ -188,6 +276,9 @@ class Settings(_Section, frozen=True):
     storage: Storage = Storage()
     uploads: Uploads = Uploads()
     anonymous: Anonymous = Anonymous()
+    accounts: Accounts = Accounts()
+    plans: Plans = Plans()
+    mail: Mail = Mail()
     imports: Imports = Imports()
     imaging: Imaging = Imaging()
     cache: Cache = Cache()
@@ -208,6 +299,11 @@ class Field(msgspec.Struct, frozen=True):
     def path(self) -> str:
         """Dotted name, as in messages."""
         return f"{self.section}.{self.name}"
+
+    @property
+    def secret(self) -> bool:
+        """Tell whether the value must not be shown anywhere."""
+        return self.name == "password"
 
     @property
     def variable(self) -> str:

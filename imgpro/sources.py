@@ -53,7 +53,8 @@ def load(flags: Mapping[str, Any], config: Path | None = None, environ: Mapping[
             values.setdefault(field.section, {})[field.name] = tree.parse_value(field, raw)
             sources[field.path] = source
         except (ValueError, TypeError):
-            problems.append(f"{field.path} = {raw!r} ({source}): must be {tree.describe_form(field)}")
+            shown = "(secret)" if field.secret else repr(raw)
+            problems.append(f"{field.path} = {shown} ({source}): must be {tree.describe_form(field)}")
     settings = _convert(values, sources, problems)
     _check(settings, problems)
     if problems:
@@ -165,7 +166,7 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
 
 def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problems: list[str]) -> Settings:
     """Return the settings with what could be used; the rest is reported and has its default."""
-    forms = {field.path: tree.describe_form(field) for field in tree.fields()}
+    fields = {field.path: field for field in tree.fields()}
     settings = Settings()
     for section in msgspec.structs.fields(Settings):
         body: dict[str, Any] = {}
@@ -176,7 +177,9 @@ def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problem
             except msgspec.ValidationError as error:
                 reason = str(error).split(" - at ")[0]
                 path = f"{section.name}.{name}"
-                problems.append(f"{path} = {value!r} ({sources[path]}): {reason}; must be {forms[path]}")
+                shown = "(secret)" if fields[path].secret else repr(value)
+                form = tree.describe_form(fields[path])
+                problems.append(f"{path} = {shown} ({sources[path]}): {reason}; must be {form}")
         settings = msgspec.structs.replace(settings, **{section.name: msgspec.convert(body, section.type)})
     return settings
 
@@ -196,6 +199,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
                 check(item)
             except ValueError as error:
                 problems.append(f"{name}: {item!r}: {error}")
+    if settings.plans.upgrade == "checkout" and not settings.plans.checkout_url.startswith(("https://", "http://")):
+        problems.append("plans.checkout_url: needed for plans.upgrade = checkout, e.g. https://pay.example.org/{plan}")
     if not settings.server.listen:
         problems.append("server.listen: at least one address is needed")
 

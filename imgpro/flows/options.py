@@ -6,17 +6,20 @@ Knows no HTTP: fields arrive as a mapping of strings, whether they came from mul
 import datetime
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from imgpro.errors import ValidationError
+from imgpro.errors import Action, ValidationError
 from imgpro.model import UploadOptions
+from imgpro.store.queries import MAX_TAGS, Changes
 
 MAX_NAME_CHARS: Final = 255
 MAX_DESCRIPTION_CHARS: Final = 2_000
+MAX_TAG_CHARS: Final = 50
 MIN_TTL_S: Final = 300
 MAX_TTL_S: Final = 90 * 86_400
 
+_NAMESPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])", re.ASCII)
 _TTL = re.compile(r"(\d{1,12})([mhd]?)", re.ASCII)
 _TTL_UNITS: Final = {"": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?)?", re.ASCII)
@@ -26,15 +29,15 @@ _FALSE: Final = frozenset({"false", "0"})
 _REORDERING: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
-def parse_options(fields: Mapping[str, str]) -> UploadOptions:
-    """Check the fields that an upload without an account may carry.
+def parse_options(fields: Mapping[str, str], *, owned: bool = False) -> UploadOptions:
+    """Check the fields that an upload may carry; `owned` says whether it will belong to an account.
 
-    Unknown fields are ignored, as are `tags` and `namespace`, which need an account. Raises ValidationError
-    whose `details` has one sentence for each bad field.
+    Unknown fields are ignored, as are `tags` and `namespace` of an upload that belongs to nobody. Raises
+    ValidationError whose `details` has one sentence for each bad field.
     """
     details: dict[str, str] = {}
     values: dict[str, object] = {}
-    for field, parse in _PARSERS.items():
+    for field, parse in (_PARSERS | _OWNED_PARSERS if owned else _PARSERS).items():
         if field not in fields:
             continue
         try:
@@ -43,7 +46,66 @@ def parse_options(fields: Mapping[str, str]) -> UploadOptions:
             details[field] = str(error)
     if details:
         raise ValidationError(None, None, details)
-    return UploadOptions(**values)  # type: ignore[arg-type]  # the keys are those of _PARSERS
+    return UploadOptions(**values)  # type: ignore[arg-type]  # the keys are those of the parsers
+
+
+def parse_changes(body: Mapping[str, Any]) -> Changes:
+    """Check what a PATCH may change. Values are JSON's; null clears what can be absent.
+
+    Raises ValidationError whose `details` has one sentence for each bad field.
+    """
+    details: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for field, parse in _CHANGE_PARSERS.items():
+        if field not in body:
+            continue
+        try:
+            values[_TARGETS.get(field, field)] = parse(body[field])
+        except ValueError as error:
+            details[field] = str(error)
+    mode = body.get("tag_mode", "replace")
+    if mode not in ("replace", "add", "remove"):
+        details["tag_mode"] = "Must be replace, add or remove."
+    if details:
+        raise ValidationError(None, None, details)
+    if not values:
+        known = ", ".join(_CHANGE_PARSERS)
+        raise ValidationError("Nothing is to be changed.", Action("fix", label=f"Send one or more of {known}"))
+    return Changes(**values, tag_mode=mode)
+
+
+def parse_tags(raw: object) -> tuple[str, ...]:
+    """Return tags from a comma list or a list: trimmed, in lower case, each once. Raises ValueError."""
+    if isinstance(raw, str):
+        pieces = raw.split(",")
+    elif isinstance(raw, list) and all(isinstance(item, str) for item in raw):
+        pieces = [piece for item in raw for piece in item.split(",")]
+    else:
+        raise ValueError("Must be a comma list or a list of texts.")
+    found = dict.fromkeys(_fold(piece) for piece in pieces)
+    found.pop("", None)
+    if len(found) > MAX_TAGS:
+        raise ValueError(f"A picture has at most {MAX_TAGS} tags.")
+    for tag in found:
+        if len(tag) > MAX_TAG_CHARS:
+            raise ValueError(f"A tag has at most {MAX_TAG_CHARS} characters.")
+        if not all(_printable(char) for char in tag):
+            raise ValueError("A tag must not hold control characters.")
+    return tuple(found)
+
+
+def _fold(tag: str) -> str:
+    # Folding may take characters apart that composing puts together again, hence in this order.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", tag).lower()).strip()
+
+
+def parse_namespace(raw: object) -> str | None:
+    """Return a namespace, None for an empty one. Raises ValueError."""
+    if raw is None or raw == "":
+        return None
+    if not isinstance(raw, str) or not _NAMESPACE.fullmatch(raw):
+        raise ValueError("Must be 2 to 64 of a-z, 0-9 and hyphens, with no hyphen first or last.")
+    return raw
 
 
 def clean_name(raw: str) -> str:
@@ -107,11 +169,61 @@ def _parse_date(raw: str) -> str:
     return text
 
 
-_PARSERS = {
+def _as_text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def parse_json(raw: Any) -> Any:
+        if not isinstance(raw, str):
+            raise ValueError("Must be text.")
+        return parse(raw)
+
+    return parse_json
+
+
+def _change_name(raw: str) -> str:
+    name = _parse_name(raw)
+    if name is None:
+        raise ValueError("A name must have at least one character besides path parts and control characters.")
+    return name
+
+
+def _change_description(raw: Any) -> str:
+    return _as_text(_parse_description)("" if raw is None else raw)
+
+
+def _change_public(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, str | int):
+        return _parse_public(str(raw))
+    raise ValueError("Must be true or false.")
+
+
+def _change_ttl(raw: Any) -> int | None:
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, str | int):
+        raise ValueError("Must be seconds or a span such as 7d, or null for no end.")
+    return _parse_ttl(str(raw))
+
+
+def _change_date(raw: Any) -> str | None:
+    return None if raw is None or raw == "" else _as_text(_parse_date)(raw)
+
+
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "name": _parse_name,
     "description": _parse_description,
     "public": _parse_public,
     "ttl": _parse_ttl,
     "date": _parse_date,
+}
+_OWNED_PARSERS: Final[dict[str, Callable[[str], Any]]] = {"tags": parse_tags, "namespace": parse_namespace}
+_CHANGE_PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "name": _as_text(_change_name),
+    "description": _change_description,
+    "tags": parse_tags,
+    "public": _change_public,
+    "namespace": parse_namespace,
+    "date": _change_date,
+    "ttl": _change_ttl,
 }
 _TARGETS: Final = {"ttl": "ttl_s", "date": "display_date"}

@@ -8,22 +8,28 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiosqlite
 import msgspec
 
-from imgpro.errors import Action, RateLimited, StorageFull
-from imgpro.model import Blob, Image
-from imgpro.store import durable
+from imgpro.errors import Action, IdempotencyKeyConflict, NotFound, QuotaExceeded, RateLimited, StorageFull
+from imgpro.model import Blob, Image, Principal
+from imgpro.store import durable, queries_accounts
 
+MAX_TAGS: Final = 10
 UPLOAD_LOG_KEPT_MS: Final = 24 * 3600 * 1000
 _IN_CHUNK: Final = 500  # parameters in one IN (...): few statements to keep prepared, far below SQLite's limit
 
-_IMAGE_BY_ID: Final = """
-    SELECT i.id, i.name, i.description, i.public, i.created_ms, i.expires_ms, i.display_date, i.origin,
-           i.metadata_removed,
-           b.digest, b.format, b.stored_bytes, b.width, b.height, b.frames, b.has_alpha, b.placeholder, b.phash
+REPLAYS_KEPT_MS: Final = 24 * 3600 * 1000
+
+IMAGE_COLUMNS: Final = """
+    i.id, i.name, i.description, i.public, i.created_ms, i.expires_ms, i.display_date, i.origin, i.metadata_removed,
+    i.wanted_end_ms, i.account, i.key, i.namespace, i.tags,
+    b.digest, b.format, b.stored_bytes, b.width, b.height, b.frames, b.has_alpha, b.placeholder, b.phash
+"""
+_IMAGE_BY_ID: Final = f"""
+    SELECT {IMAGE_COLUMNS}
     FROM images i JOIN blobs b ON b.seq = i.blob
     WHERE i.id = ?
 """
@@ -39,6 +45,41 @@ class UploadLimit(msgspec.Struct, frozen=True):
 
     count: int
     window_ms: int
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What an account may still store: uploads in `month` (e.g. `2026-11`) and bytes in all. None: any number."""
+
+    month: str
+    uploads: int | None
+    storage_bytes: int | None
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """An answer to be given again to the same `caller` and idempotency `key`; `fingerprint` is that of its request."""
+
+    caller: str
+    key: str
+    fingerprint: bytes
+    image: str
+    answer: bytes
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be changed about a picture; UNSET leaves a field as it is.
+
+    `tags` are put in place of, added to or taken from those that are there, by `tag_mode`. `ttl_s` counts from now;
+    None takes the wanted end away, so that only the plan's remains.
+    """
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    description: str | msgspec.UnsetType = msgspec.UNSET
+    public: bool | msgspec.UnsetType = msgspec.UNSET
+    namespace: str | msgspec.UnsetType | None = msgspec.UNSET
+    display_date: str | msgspec.UnsetType | None = msgspec.UNSET
+    ttl_s: int | msgspec.UnsetType | None = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    tag_mode: Literal["replace", "add", "remove"] = "replace"
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -64,7 +105,7 @@ class Totals(msgspec.Struct, frozen=True):
 async def image_by_id(conn: aiosqlite.Connection, image_id: str) -> Image | None:
     """Return the picture with this id, expired or not."""
     rows = await conn.execute_fetchall(_IMAGE_BY_ID, (image_id,))
-    return next((_image(tuple(row)) for row in rows), None)
+    return next((image_of(tuple(row)) for row in rows), None)
 
 
 def insert_image(
@@ -73,48 +114,209 @@ def insert_image(
     network: str | None,
     limits: Sequence[UploadLimit] = (),
     anonymous_bytes_limit: int | None = None,
+    *,
+    allowance: Allowance | None = None,
+    replay: Replay | None = None,
+    ticket: bytes | None = None,
 ) -> None:
-    """Store a picture, and its blob's facts if they are new, within the limits of its anonymous uploader.
+    """Store a picture, and its blob's facts if they are new, within the limits of its uploader.
 
-    Check and count are one transaction, so that parallel uploads cannot pass a limit together. With `network`
-    None (not anonymous) nothing is checked or logged. Raises RateLimited with the seconds to wait, StorageFull.
+    Check and count are one transaction, so that parallel uploads cannot pass a limit together. An anonymous picture
+    (`network` given) is held to `limits` and the common ceiling, one of an account to `allowance`. `replay` is stored
+    with it, and the one-use upload `ticket` (its hash) is used up by it.
+
+    Raises RateLimited with the seconds to wait, StorageFull, QuotaExceeded (bare: the caller knows the plan), NotFound
+    for a ticket that is used or was ended, IdempotencyKeyConflict.
     """
+    if ticket is not None and not queries_accounts.use_link(conn, ticket, "ticket", image.created_ms):
+        raise NotFound("This upload ticket was used already or has ended.")
     if network is not None:
         check_upload_limits(conn, network, image.created_ms, limits)
         _check_anonymous_bytes(conn, image.blob.stored_bytes, anonymous_bytes_limit)
         log_upload(conn, network, image.created_ms)
+    elif image.account is not None and allowance is not None:
+        _take_allowance(conn, image.account, image.blob.stored_bytes, allowance)
     values = (
         image.id,
         _blob_seq(conn, image.blob, image.created_ms),
+        image.blob.format,
+        image.blob.stored_bytes,
         image.name,
         image.description,
         image.public,
         image.created_ms,
         image.expires_ms,
+        image.wanted_end_ms,
         image.display_date,
         image.origin,
         json.dumps(image.metadata_removed),
         network,
+        image.account,
+        image.key,
+        image.namespace,
+        _tags_text(image.tags),
     )
-    conn.execute(
-        "INSERT INTO images (id, blob, name, description, public, created_ms, expires_ms, display_date, origin, "
-        "metadata_removed, network) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    added = conn.execute(
+        "INSERT INTO images (id, blob, format, stored_bytes, name, description, public, created_ms, expires_ms, "
+        "wanted_end_ms, display_date, origin, metadata_removed, network, account, key, namespace, tags) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         values,
     )
+    seq = int(added.lastrowid or 0)
+    if image.account is not None:
+        _add_tags(conn, image, seq, image.tags)
+        _index_text(conn, image, seq)
+    if replay is not None:
+        insert_replay(conn, replay, image.created_ms)
     durable.point("row.inserted")
+
+
+def update_image(
+    conn: sqlite3.Connection,
+    image_id: str,
+    principal: Principal,
+    changes: Changes,
+    now_ms: int,
+    retention_s: int | None,
+) -> Image | None:
+    """Change a picture of this principal's and return it as it is now; None if there is none such.
+
+    `retention_s` is the plan's. More than `MAX_TAGS` tags raise ValueError.
+    """
+    found = conn.execute(_IMAGE_BY_ID, (image_id,)).fetchone()
+    before = image_of(found) if found is not None else None
+    if before is None or before.expired(now_ms) or not principal.owns(before):
+        return None
+    after = _changed(before, changes, now_ms, retention_s)
+    (seq,) = conn.execute("SELECT seq FROM images WHERE id = ?", (image_id,)).fetchone()
+    _unindex_text(conn, before, seq)
+    conn.execute(
+        "UPDATE images SET name = ?, description = ?, public = ?, namespace = ?, display_date = ?, expires_ms = ?, "
+        "wanted_end_ms = ?, tags = ? WHERE seq = ?",
+        (
+            after.name,
+            after.description,
+            after.public,
+            after.namespace,
+            after.display_date,
+            after.expires_ms,
+            after.wanted_end_ms,
+            _tags_text(after.tags),
+            seq,
+        ),
+    )
+    gone = [tag for tag in before.tags if tag not in after.tags]
+    conn.executemany("DELETE FROM image_tags WHERE image = ? AND tag = ?", [(seq, tag) for tag in gone])
+    _add_tags(conn, after, seq, [tag for tag in after.tags if tag not in before.tags])
+    _index_text(conn, after, seq)
+    return after
+
+
+def _changed(before: Image, changes: Changes, now_ms: int, retention_s: int | None) -> Image:
+    values = {
+        name: value
+        for name in ("name", "description", "public", "namespace", "display_date")
+        if (value := getattr(changes, name)) is not msgspec.UNSET
+    }
+    if changes.tags is not msgspec.UNSET:
+        values["tags"] = _merged(before.tags, changes.tags, changes.tag_mode)
+    if changes.ttl_s is not msgspec.UNSET:
+        wanted_ms = None if changes.ttl_s is None else now_ms + changes.ttl_s * 1000
+        values["wanted_end_ms"] = wanted_ms
+        values["expires_ms"] = end_ms(before.created_ms, wanted_ms, retention_s)
+    return msgspec.structs.replace(before, **values)
+
+
+def _merged(before: tuple[str, ...], given: tuple[str, ...], mode: str) -> tuple[str, ...]:
+    if mode == "remove":
+        return tuple(tag for tag in before if tag not in given)
+    merged = tuple(dict.fromkeys((*before, *given) if mode == "add" else given))
+    if len(merged) > MAX_TAGS:
+        raise ValueError(f"A picture has at most {MAX_TAGS} tags.")
+    return merged
+
+
+def end_ms(created_ms: int, wanted_ms: int | None, retention_s: int | None) -> int | None:
+    """Return when a picture ends: the wanted end or the plan's, whichever comes first."""
+    kept_ms = None if retention_s is None else created_ms + retention_s * 1000
+    return min((end for end in (wanted_ms, kept_ms) if end is not None), default=None)
+
+
+def _tags_text(tags: Iterable[str]) -> str:
+    return json.dumps(list(tags), ensure_ascii=False)
+
+
+def _add_tags(conn: sqlite3.Connection, image: Image, seq: int, tags: Iterable[str]) -> None:
+    conn.executemany(
+        "INSERT INTO image_tags (account, tag, created_ms, image, stored_bytes) VALUES (?, ?, ?, ?, ?)",
+        [(image.account, tag, image.created_ms, seq, image.blob.stored_bytes) for tag in tags],
+    )
+
+
+def _index_text(conn: sqlite3.Connection, image: Image, seq: int) -> None:
+    conn.execute(
+        "INSERT INTO images_text (rowid, owner, name, description, tags) VALUES (?, ?, ?, ?, ?)", _text(image, seq)
+    )
+
+
+def _unindex_text(conn: sqlite3.Connection, image: Image, seq: int) -> None:
+    """Take a picture's words out of the index, which has no copy of them: they must be those that went in."""
+    conn.execute(
+        "INSERT INTO images_text (images_text, rowid, owner, name, description, tags) VALUES ('delete', ?, ?, ?, ?, ?)",
+        _text(image, seq),
+    )
+
+
+def _text(image: Image, seq: int) -> tuple[int, str, str, str, str]:
+    return seq, f"a{image.account}", image.name, image.description, _tags_text(image.tags)
+
+
+def _take_allowance(conn: sqlite3.Connection, account: int, wanted_bytes: int, allowance: Allowance) -> None:
+    """Count one upload against an account. Raises QuotaExceeded."""
+    (stored,) = conn.execute("SELECT stored_bytes FROM accounts WHERE seq = ?", (account,)).fetchone()
+    if allowance.storage_bytes is not None and stored + wanted_bytes > allowance.storage_bytes:
+        raise QuotaExceeded("storage")
+    (used,) = conn.execute(
+        "INSERT INTO monthly_uploads (account, month, uploads) VALUES (?, ?, 1) "
+        "ON CONFLICT (account, month) DO UPDATE SET uploads = uploads + 1 RETURNING uploads",
+        (account, allowance.month),
+    ).fetchone()
+    if allowance.uploads is not None and used > allowance.uploads:
+        raise QuotaExceeded("uploads")
 
 
 def delete_image(conn: sqlite3.Connection, image_id: str) -> Deletion | None:
     """Delete a picture, and its blob's row if no other picture refers to it; None if there is no such picture."""
-    row = conn.execute("DELETE FROM images WHERE id = ? RETURNING blob", (image_id,)).fetchone()
-    if row is None:
+    found = conn.execute(_IMAGE_BY_ID, (image_id,)).fetchone()
+    if found is None:
         return None
-    (seq,) = row
+    image = image_of(found)
+    (image_seq, seq) = conn.execute("SELECT seq, blob FROM images WHERE id = ?", (image_id,)).fetchone()
+    if image.account is not None:
+        _unindex_text(conn, image, image_seq)
+    conn.execute("DELETE FROM images WHERE seq = ?", (image_seq,))
+    # An answer that is kept for repeated requests shows the picture, small and blurred.
+    conn.execute("DELETE FROM replays WHERE image = ?", (image_id,))
     digest = conn.execute("SELECT digest FROM blobs WHERE seq = ?", (seq,)).fetchone()[0]
     last = conn.execute("SELECT 1 FROM images WHERE blob = ? LIMIT 1", (seq,)).fetchone() is None
     if last:
         conn.execute("DELETE FROM blobs WHERE seq = ?", (seq,))
     return Deletion(image_id, digest.hex(), last)
+
+
+def delete_owned(
+    conn: sqlite3.Connection, image_ids: Iterable[str], principal: Principal, now_ms: int
+) -> list[Deletion]:
+    """Delete those of the pictures that are this principal's; an operator's are all."""
+    deletions = []
+    for image_id in image_ids:
+        found = conn.execute(_IMAGE_BY_ID, (image_id,)).fetchone()
+        image = image_of(found) if found is not None else None
+        if image is None or image.expired(now_ms):
+            continue
+        if principal.owns(image) or (principal.account.role == "operator" and principal.own_key_only is None):
+            deletions.append(delete_image(conn, image_id))
+    return [gone for gone in deletions if gone is not None]
 
 
 async def expired_images(conn: aiosqlite.Connection, now_ms: int, limit: int) -> list[str]:
@@ -263,6 +465,38 @@ def prune_upload_log(conn: sqlite3.Connection, now_ms: int) -> int:
     return old + future
 
 
+# Repeated requests
+
+
+async def replay_by_key(conn: aiosqlite.Connection, caller: str, key: str, now_ms: int) -> Replay | None:
+    """Return the answer that this caller got for this idempotency key within a day."""
+    rows = await conn.execute_fetchall(
+        "SELECT caller, key, fingerprint, image, answer FROM replays WHERE caller = ? AND key = ? AND created_ms > ?",
+        (caller, key, now_ms - REPLAYS_KEPT_MS),
+    )
+    return next((Replay(*row) for row in rows), None)
+
+
+def insert_replay(conn: sqlite3.Connection, replay: Replay, now_ms: int) -> None:
+    """Keep an answer for a day. Raises IdempotencyKeyConflict if its key has one already."""
+    conn.execute(
+        "DELETE FROM replays WHERE caller = ? AND key = ? AND created_ms <= ?",
+        (replay.caller, replay.key, now_ms - REPLAYS_KEPT_MS),
+    )
+    try:
+        conn.execute(
+            "INSERT INTO replays (caller, key, fingerprint, image, answer, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            (replay.caller, replay.key, replay.fingerprint, replay.image, replay.answer, now_ms),
+        )
+    except sqlite3.IntegrityError:
+        raise IdempotencyKeyConflict() from None
+
+
+def prune_replays(conn: sqlite3.Connection, now_ms: int) -> int:
+    """Forget answers older than a day; return how many."""
+    return conn.execute("DELETE FROM replays WHERE created_ms <= ?", (now_ms - REPLAYS_KEPT_MS,)).rowcount
+
+
 # The clock
 
 
@@ -297,11 +531,13 @@ def _totals(rows: Iterable[tuple[str, int]]) -> Totals:
 # Rows to values
 
 
-def _image(row: tuple[Any, ...]) -> Image:
+def image_of(row: tuple[Any, ...]) -> Image:
+    """Return the picture of a row of `IMAGE_COLUMNS`."""
     image_id, name, description, public, created_ms, expires_ms, display_date, origin, removed = row[:9]
+    wanted_end_ms, account, key, namespace, tags = row[9:14]
     return Image(
         id=image_id,
-        blob=_blob(row[9:]),
+        blob=_blob(row[14:]),
         name=name,
         description=description,
         public=bool(public),
@@ -310,6 +546,11 @@ def _image(row: tuple[Any, ...]) -> Image:
         display_date=display_date,
         origin=origin,
         metadata_removed=tuple(json.loads(removed)),
+        wanted_end_ms=wanted_end_ms,
+        account=account,
+        key=key,
+        namespace=namespace,
+        tags=tuple(json.loads(tags)),
     )
 
 
