@@ -5,18 +5,31 @@ from pathlib import Path
 
 from imgpro import __version__
 from imgpro.errors import ImgproError, WorkersUnusable
+from imgpro.flows.accounts import Accounts
+from imgpro.flows.browse import Browse
+from imgpro.flows.change import Change
 from imgpro.flows.fetch import Fetcher
+from imgpro.flows.home import Home
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.importing import Importing
 from imgpro.flows.ingest import Ingest
+from imgpro.flows.keyring import KeyRing
+from imgpro.flows.mail import Mail
 from imgpro.flows.making import Making
+from imgpro.flows.operate import Operate
 from imgpro.flows.quota import Quota
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
+from imgpro.flows.replays import Replays
 from imgpro.flows.serve import Serve
+from imgpro.flows.sessions import Sessions
+from imgpro.flows.tickets import Tickets
+from imgpro.flows.upgrades import Upgrades
 from imgpro.flows.upkeep import Upkeep
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool, PoolSettings
 from imgpro.model import Limits
+from imgpro.plans import PlanTable
 from imgpro.settings import Imaging, Settings, Uploads
 from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
@@ -42,18 +55,59 @@ class Appliance:
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
         making = Making()
         self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast)
-        self.quota = Quota(settings.anonymous, settings.imports.per_hour, db)
+        self._build_accounts()
         self.ingest = Ingest(
             settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
         )
         self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
         self.fetcher = Fetcher(settings.imports)
-        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove)
+        self.importing = Importing(self.fetcher, self.ingest, self.quota)
+        self.change = Change(db, self.records, self.hot, self.remove, self.quota)
+        self.browse = Browse(db, self.signer)
+        self.replays = Replays(db)
+        self.tickets = Tickets(db)
+        self.operate = Operate(
+            db, self.ring, self.accounts, self.upgrades, self.plans, self.mail, self.remove, self.home
+        )
+        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.ring)
+
+    def _build_accounts(self) -> None:
+        """Build what knows who may do what."""
+        settings, db, site_name = self.settings, self.db, self.settings.pages.site_name
+        self.home = Home(settings.server.base_url)
+        self.plans = PlanTable(settings.plans)
+        self.ring = KeyRing(db)
+        self.sessions = Sessions(settings.accounts.session_s, db)
+        self.mail = Mail(settings.mail, db)
+        self.upgrades = Upgrades(
+            settings.plans, site_name, self.plans, db, self.ring, self.mail, self.signer, self.home
+        )
+        self.quota = Quota(
+            settings.anonymous,
+            settings.imports.per_hour,
+            settings.accounts.requests_per_minute,
+            self.plans,
+            self.upgrades,
+            db,
+        )
+        self.accounts = Accounts(
+            settings.accounts,
+            site_name,
+            self.plans,
+            db,
+            self.ring,
+            self.mail,
+            self.signer,
+            self.home,
+            self.records,
+            self.hot,
+        )
 
     @classmethod
-    async def start(cls, settings: Settings, data_path: Path) -> "Appliance":
+    async def start(cls, settings: Settings, data_path: Path, *, serving: bool = True) -> "Appliance":
         """Open the data directory, the database, the cache and the workers.
 
+        Without `serving` neither workers nor mail are started: enough for the operator's commands.
         Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable.
         """
         async with contextlib.AsyncExitStack() as parts:
@@ -63,12 +117,15 @@ class Appliance:
             parts.push_async_callback(db.close)
             pool = Pool(pool_settings(settings.imaging, settings.uploads))
             parts.push_async_callback(pool.close)
-            try:
-                await pool.start()
-            except ChildGone:
-                raise WorkersUnusable() from None
+            if serving:
+                try:
+                    await pool.start()
+                except ChildGone:
+                    raise WorkersUnusable() from None
             appliance = cls(settings, data, db, pool)
             await appliance.upkeep.keep_ballast()
+            if serving:
+                await appliance.mail.start()
             parts.pop_all()
         return appliance
 
@@ -81,6 +138,8 @@ class Appliance:
             parts.callback(self.data.close)
             for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
                 parts.push_async_callback(close)
+            parts.push_async_callback(self.ring.note_uses)
+            parts.push_async_callback(self.mail.stop)
 
     async def readiness(self) -> dict[str, bool]:
         """Return what must hold for the server to be useful, by name."""

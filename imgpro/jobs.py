@@ -21,7 +21,8 @@ class Jobs:
         self._schedule: tuple[tuple[str, float, Callable[[], Awaitable[object]]], ...] = (
             ("expire", MINUTE_S, appliance.upkeep.expire),
             ("keep_ballast", MINUTE_S, appliance.upkeep.keep_ballast),
-            ("prune_upload_log", HOUR_S, appliance.upkeep.prune_upload_log),
+            ("note_key_uses", MINUTE_S, appliance.upkeep.note_key_uses),
+            ("prune_logs", HOUR_S, appliance.upkeep.prune_logs),
             ("note_uses", 10 * MINUTE_S, appliance.upkeep.note_uses),
             ("sweep_orphans", 24 * HOUR_S, appliance.upkeep.sweep_orphans),
             ("maintain_database", 24 * HOUR_S, appliance.upkeep.maintain_database),

@@ -157,6 +157,9 @@ class Plans(_Section, frozen=True):
         str,
         Meta(description="Where upgrades are paid; `{account}`, `{email}`, `{plan}`, `{return_url}` are filled in."),
     ] = ""
+    checkout_secret: Annotated[
+        str, Meta(description="Secret that the checkout signs its returns with (HMAC-SHA256).")
+    ] = ""
     unverified_uploads: Annotated[
         int | None, Meta(description="Uploads a month before the address is verified, or `unlimited`.")
     ] = 100
@@ -303,7 +306,7 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def secret(self) -> bool:
         """Tell whether the value must not be shown anywhere."""
-        return self.name == "password"
+        return self.name in ("password", "checkout_secret")
 
     @property
     def variable(self) -> str:

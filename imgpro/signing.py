@@ -7,9 +7,10 @@ version, purpose, subject and expiry, joined by line breaks that none of them ma
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 from typing import Final, Literal
 
-Purpose = Literal["delete", "view"]
+Purpose = Literal["delete", "view", "cursor", "verify", "upgrade"]
 
 VERSION: Final = "1"
 NEVER: Final = 0
@@ -42,9 +43,27 @@ class Signer:
         good = hmac.compare_digest(mac, self._mac(purpose, subject, expires_s))
         return good and (expires_s == NEVER or now_s < expires_s)
 
+    def query(self, purpose: Purpose, shown: str, expires_s: int, *bound: object) -> str:
+        """Return the query of a link that ends: `t` is `shown`, and the signature covers it and all of `bound`."""
+        return f"t={shown}&exp={expires_s}&sig={self._mac(purpose, _joined(shown, bound), expires_s)}"
+
+    def verify_query(self, query: Mapping[str, str], purpose: Purpose, now_s: float, *bound: object) -> bool:
+        """Tell whether `t`, `exp` and `sig` are those that `query` made for this purpose, and have not ended."""
+        expires = query.get("exp", "")
+        if not expires.isascii() or not expires.isdigit() or len(expires) > 15:
+            return False
+        mac = self._mac(purpose, _joined(query.get("t", ""), bound), int(expires))
+        good = hmac.compare_digest(query.get("sig", "").encode("utf-8", "replace"), mac.encode())
+        return good and now_s < int(expires)
+
     def _mac(self, purpose: str, subject: str, expires_s: int) -> str:
         if "\n" in subject:
             raise ValueError("a signed subject must be one line")
         text = f"imgpro\n{VERSION}\n{purpose}\n{subject}\n{expires_s}".encode()
         mac = hmac.digest(self._secret, text, hashlib.sha256)[:_MAC_BYTES]
         return base64.urlsafe_b64encode(mac).decode("ascii")
+
+
+def _joined(shown: str, bound: tuple[object, ...]) -> str:
+    # The length comes first: no two ways to cut the same text.
+    return " ".join((str(len(shown)), repr(shown), *map(str, bound)))

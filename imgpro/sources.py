@@ -201,6 +201,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
                 problems.append(f"{name}: {item!r}: {error}")
     if settings.plans.upgrade == "checkout" and not settings.plans.checkout_url.startswith(("https://", "http://")):
         problems.append("plans.checkout_url: needed for plans.upgrade = checkout, e.g. https://pay.example.org/{plan}")
+    if settings.plans.upgrade == "checkout" and len(settings.plans.checkout_secret) < 16:
+        problems.append("plans.checkout_secret: at least 16 characters are needed for plans.upgrade = checkout")
     if not settings.server.listen:
         problems.append("server.listen: at least one address is needed")
 

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from imgpro import __version__
+from imgpro.cli.accounts import accounts, setup_link
+from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.errors import ImgproError
-from imgpro.sources import Loaded, default_data_dir, load
+from imgpro.sources import load
 
 
 class _Group(click.Group):
@@ -31,19 +33,13 @@ def cli() -> None:
     """A self-hosted image host: upload a picture, get a link, resize by changing the link."""
 
 
-_config = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with settings [env: IMGPRO_CONFIG]."
-)
-_data = click.option("--data", metavar="DIR", help="Data directory [env: IMGPRO_DATA].")
-
-
 @cli.command()
-@_data
+@data_option
 @click.option("--db-dir", metavar="DIR", help="Directory of the database, where the data is on a network disk.")
 @click.option("--listen", metavar="ADDR", multiple=True, help="Address to listen on, e.g. :8080 [env: IMGPRO_LISTEN].")
 @click.option("--base-url", metavar="URL", help="Address that links start with [env: IMGPRO_BASE_URL].")
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="How log lines are written.")
-@_config
+@config_option
 def run(
     data: str | None,
     db_dir: str | None,
@@ -72,9 +68,9 @@ def run(
 
 
 @cli.command()
-@_data
+@data_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@_config
+@config_option
 def doctor(data: str | None, as_json: bool, config: Path | None) -> None:
     """Report on this machine: engine, codecs, sandbox, SQLite, disk. Exits 1 if anything is red.
 
@@ -107,7 +103,5 @@ def version(as_json: bool) -> None:
     click.echo(json.dumps(versions(), indent=2))
 
 
-def data_dir(loaded: Loaded) -> Path:
-    """Return the data directory in force."""
-    chosen = loaded.settings.storage.data
-    return Path(chosen).expanduser() if chosen else default_data_dir()
+cli.add_command(setup_link)
+cli.add_command(accounts)

@@ -22,6 +22,7 @@ from imgpro.jobs import Jobs
 from imgpro.settings import Settings
 from imgpro.sources import Listen, Loaded, parse_listen
 from imgpro.web.access import AccessLog
+from imgpro.web.admin import AdminDoor
 from imgpro.web.app import build_runner
 from imgpro.web.server import BACKLOG
 
@@ -56,10 +57,16 @@ async def _serve(settings: Settings, data: Path, sockets: Sequence[socket.socket
         appliance.fetcher.own_ports = frozenset(sock.getsockname()[1] for sock in sockets if _is_inet(sock))
         for sock in sockets:
             await runner.listen(sock)
+        addresses = [address for sock in sockets for address in _addresses(sock)]
+        appliance.home.found_at(next((address for address in addresses if address.startswith("http")), ""))
+        door = AdminDoor(appliance)
+        parts.push_async_callback(door.close)
+        await door.open()
         jobs = Jobs(appliance)
         jobs.start()
         parts.push_async_callback(jobs.stop)
-        _banner(settings, data, sockets)
+        setup_link = None if await appliance.operate.claimed() else await appliance.operate.setup_link()
+        _banner(settings, data, addresses, setup_link)
         await stop.wait()
         log.info("stopping")
         appliance.draining = True
@@ -135,13 +142,15 @@ def _is_inet(sock: socket.socket) -> bool:
     return sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
-def _banner(settings: Settings, data: Path, sockets: Sequence[socket.socket]) -> None:
-    """Say where the server is and where the data lies, on standard error."""
+def _banner(settings: Settings, data: Path, addresses: Sequence[str], setup_link: str | None) -> None:
+    """Say where the server is, where the data lies and how to claim it, on standard error."""
     lines = [f"imgpro {__version__} is running", f"  data     {data.resolve()}"]
-    addresses = [address for sock in sockets for address in _addresses(sock)]
     lines += [f"  open     {address}" for address in addresses[:6]]
     if settings.server.base_url:
         lines.append(f"  links    {settings.server.base_url}")
+    if setup_link is not None:
+        lines.append(f"  set up   {setup_link}")
+        lines.append("           makes the operator's account; once, for 30 minutes; again: imgpro setup-link")
     if not settings.log.access or sys.stderr.isatty():
         first = next((address for address in addresses if address.startswith("http")), "")
         lines.append(f"  upload   curl -F file=@picture.jpg {first}/v1/upload")

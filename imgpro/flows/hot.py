@@ -67,6 +67,11 @@ class HotPictures:
         for path in tuple(self._paths.get(image_id, ())):
             self._discard(path)
 
+    def clear(self) -> None:
+        """Drop everything, after a change that concerns many images."""
+        for path in tuple(self._pictures):
+            self._discard(path)
+
     def _discard(self, path: str) -> None:
         hot = self._pictures.pop(path, None)
         if hot is None:

@@ -10,13 +10,22 @@ import os
 import time
 from typing import Literal, Self
 
-from imgpro.errors import ImgproError, RateLimited, StorageFull, UnsupportedFormat
+from imgpro.errors import (
+    IdempotencyKeyConflict,
+    ImgproError,
+    NotFound,
+    QuotaExceeded,
+    RateLimited,
+    StorageFull,
+    UnsupportedFormat,
+)
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.options import clean_name, shorten_name
 from imgpro.flows.places import Places
 from imgpro.flows.quota import Quota
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
+from imgpro.flows.replays import Attempt
 from imgpro.ids import new_image_id
 from imgpro.imaging.pool import Pool
 from imgpro.model import Blob, Caller, Image, Ingested, UploadOptions
@@ -26,6 +35,7 @@ from imgpro.store import queries
 from imgpro.store.blobs import BlobStore, Spool, Staged
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.queries import Replay
 from imgpro.store.staging import Scratch
 
 log = logging.getLogger(__name__)
@@ -60,28 +70,42 @@ class Ingest:
         self.places = Places(settings.max_in_flight, settings.max_in_flight_per_network, settings.patience_s)
         self.stored = 0
 
-    def open(self, caller: Caller, origin: Origin = "upload") -> "Upload":
-        """Return an upload to be entered with `async with`, written to and committed."""
-        return Upload(self, caller, origin)
+    def open(
+        self, caller: Caller, origin: Origin = "upload", attempt: Attempt | None = None, ticket: bytes | None = None
+    ) -> "Upload":
+        """Return an upload to be entered with `async with`, written to and committed.
+
+        `attempt` is what makes it repeatable; `ticket` the hash of a one-use upload ticket that it uses up.
+        """
+        return Upload(self, caller, origin, attempt, ticket)
+
+    def max_bytes(self, caller: Caller) -> int:
+        """Return how large a file this caller may send."""
+        return self.settings.anonymous_max_bytes if caller.principal is None else self.settings.max_bytes
 
 
 class Upload:
     """One picture on its way in. Leaving the context without a commit discards everything."""
 
-    def __init__(self, ingest: Ingest, caller: Caller, origin: Origin) -> None:
+    def __init__(
+        self, ingest: Ingest, caller: Caller, origin: Origin, attempt: Attempt | None, ticket: bytes | None
+    ) -> None:
         self._ingest = ingest
         self._caller = caller
         self._origin: Origin = origin
+        self._attempt = attempt
+        self._ticket = ticket
+        self._told: tuple[object, ...] = ()
         self._spool: Spool | None = None
         self._held = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         ingest = self._ingest
-        await ingest.quota.admit(self._caller)
+        await ingest.quota.admit(self._caller, repeated=self._attempt is not None and self._attempt.repeated)
         ingest.blobs.check_room()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(ingest.places.hold(self._caller.network))
-            self._spool = await stack.enter_async_context(ingest.blobs.spool(ingest.settings.anonymous_max_bytes))
+            self._spool = await stack.enter_async_context(ingest.blobs.spool(ingest.max_bytes(self._caller)))
             self._held = stack.pop_all()
         return self
 
@@ -93,15 +117,22 @@ class Upload:
         assert self._spool is not None
         await self._spool.write(chunk)
 
-    async def commit(self, options: UploadOptions, client_name: str) -> Image:
+    async def commit(self, options: UploadOptions, client_name: str, source: str = "") -> Image | bytes:
         """Prove, store and record the picture. Returning means that it survives a power cut.
 
-        `client_name` is the file name as the client sent it, used where `options` names none. Raises
-        UnsupportedFormat, ImageBroken, ImageTooLarge, RateLimited, StorageFull, Busy.
+        `client_name` is the file name as the client sent it, used where `options` names none; `source` the address
+        an import came from. Where the same request was answered before, that answer (bytes) is returned and nothing
+        is stored. Raises UnsupportedFormat, ImageBroken, ImageTooLarge, RateLimited, QuotaExceeded, StorageFull,
+        Busy, IdempotencyKeyConflict.
         """
         assert self._spool is not None
         ingest = self._ingest
         staged = await self._spool.finish()
+        # An import may fetch other bytes, and another name, the second time: its address says what was asked for.
+        self._told = (self._origin, source or staged.digest, options, "" if source else client_name)
+        first = self._attempt.first_answer(*self._told) if self._attempt is not None else None
+        if first is not None:
+            return first
         if staged.size == 0:
             raise UnsupportedFormat("The file is empty.")
         known = await self._known(staged.digest)
@@ -133,25 +164,45 @@ class Upload:
     ) -> Image:
         ingest = self._ingest
         image = self._image(blob, removed, options, client_name)
+        replay = self._attempt.to_store(image, *self._told) if self._attempt is not None else None
         try:
             async with ingest.blobs.guard(blob.digest):
                 await ingest.blobs.adopt(staged)
-                quota, network = ingest.quota, self._caller.network
-                await ingest.db.write(
-                    lambda conn: queries.insert_image(conn, image, network, quota.limits, quota.storage_bytes)
-                )
-        except (RateLimited, StorageFull):
+                await self._record(image, replay)
+        except (RateLimited, QuotaExceeded, StorageFull, NotFound, IdempotencyKeyConflict) as problem:
             # The row is certainly not there. After any other failure it may be: then the sweeper decides.
             await ingest.remove.blob_if_unreferenced(blob.digest)
+            if isinstance(problem, QuotaExceeded) and self._caller.principal is not None:
+                raise await ingest.quota.explained(problem, self._caller.principal.account) from None
             raise
         ingest.records.put(image)
         ingest.stored += 1
         return image
 
+    async def _record(self, image: Image, replay: Replay | None) -> None:
+        ingest, quota = self._ingest, self._ingest.quota
+        network = self._caller.network if self._caller.principal is None else None
+        allowance = quota.allowance(self._caller, image.created_ms)
+        await ingest.db.write(
+            lambda conn: queries.insert_image(
+                conn,
+                image,
+                network,
+                quota.limits,
+                quota.storage_bytes,
+                allowance=allowance,
+                replay=replay,
+                ticket=self._ticket,
+            )
+        )
+
     def _image(self, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str) -> Image:
         created_ms = time.time_ns() // 1_000_000
         image_id = new_image_id()
         name = options.name or shorten_name(clean_name(client_name)) or f"{image_id}.{SRC_EXTENSION[blob.format]}"
+        expires_ms, wanted_end_ms = self._ingest.quota.ends_ms(self._caller, created_ms, options.ttl_s)
+        principal = self._caller.principal
+        key = principal.key if principal is not None else None
         return Image(
             id=image_id,
             blob=blob,
@@ -159,10 +210,15 @@ class Upload:
             description=options.description,
             public=options.public,
             created_ms=created_ms,
-            expires_ms=self._ingest.quota.expires_ms(created_ms, options.ttl_s),
+            expires_ms=expires_ms,
             display_date=options.display_date,
             origin=self._origin,
             metadata_removed=removed,
+            wanted_end_ms=wanted_end_ms,
+            account=principal.account.seq if principal is not None else None,
+            key=key.seq if key is not None else None,
+            namespace=options.namespace or (key.namespace if key is not None else None),
+            tags=options.tags,
         )
 
     async def _keep_warm(self, image: Image, report: Ingested, out: Scratch) -> None:
@@ -177,6 +233,8 @@ class Upload:
             except ImgproError as problem:
                 log.warning("derivatives of an upload are not kept: %s", problem)
                 return
+            if self._ingest.records.cached(image.id) is not image:
+                return  # changed or deleted already
             self._ingest.derivs.put(image.blob.digest, warm.recipe.key, body)
             path = canonical_path(image.id, extension, warm.recipe.size)
             etag = derivative_etag(image.blob.digest, warm.recipe.key)

@@ -125,6 +125,14 @@ def shorten_name(name: str) -> str:
     return stem[: MAX_NAME_CHARS - len(extension) - 1] + "." + extension
 
 
+def clean_line(raw: str) -> str:
+    """Return text for one line: runs of white space are one space. Raises ValueError for other control characters."""
+    line = unicodedata.normalize("NFC", " ".join(raw.split()))
+    if not all(_printable(char) for char in line):
+        raise ValueError("Must not hold control characters.")
+    return line
+
+
 def _printable(char: str) -> bool:
     return unicodedata.category(char) not in ("Cc", "Cs", "Zl", "Zp", "Cn", "Co") and char not in _REORDERING
 
@@ -186,7 +194,8 @@ def _change_name(raw: str) -> str:
 
 
 def _change_description(raw: Any) -> str:
-    return _as_text(_parse_description)("" if raw is None else raw)
+    text: str = _as_text(_parse_description)("" if raw is None else raw)
+    return text
 
 
 def _change_public(raw: Any) -> bool:

@@ -1,7 +1,7 @@
 """Request rates per network in memory (GCRA). For limits that must survive a restart see quota."""
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -37,3 +37,37 @@ class Rate:
         while len(self._due) > MAX_NETWORKS:
             self._due.popitem(last=False)
         return 0.0
+
+
+class Window:
+    """At most `count` events in any `period_s` (None: any number): strict, for small counts.
+
+    The table is bounded like that of `Rate`.
+    """
+
+    def __init__(self, count: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count = count
+        self._period_s = period_s
+        self._clock = clock
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait_s(self, subject: str) -> float:
+        """Return 0.0 if one more event is allowed now, else the seconds until it will be. Counts nothing."""
+        if self._count is None:
+            return 0.0
+        if self._count <= 0:
+            return self._period_s
+        times = self._times.get(subject)
+        if times is None or len(times) < self._count:
+            return 0.0
+        return max(0.0, times[0] + self._period_s - self._clock())
+
+    def count(self, subject: str) -> None:
+        """Count one event."""
+        if not self._count or self._count <= 0:
+            return
+        times = self._times.setdefault(subject, deque(maxlen=self._count))
+        times.append(self._clock())
+        self._times.move_to_end(subject)
+        while len(self._times) > MAX_NETWORKS:
+            self._times.popitem(last=False)

@@ -57,3 +57,8 @@ class Records:
         """Drop a record that was changed or deleted; call it as soon as the commit is known."""
         self._writes += 1
         self._images.pop(image_id, None)
+
+    def clear(self) -> None:
+        """Drop all records, after a change that concerns many."""
+        self._writes += 1
+        self._images.clear()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from imgpro.errors import StorageFull
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.making import Making
 from imgpro.flows.records import Records
+from imgpro.model import Principal
 from imgpro.store import queries
 from imgpro.store.ballast import Ballast
 from imgpro.store.blobs import BlobStore
@@ -48,6 +50,10 @@ class Remove:
         """Delete those of the images that have ended by `now_ms`, and return how many."""
         return await asyncio.shield(asyncio.ensure_future(self._expired(image_ids, now_ms)))
 
+    async def owned(self, image_ids: Sequence[str], principal: Principal) -> int:
+        """Delete those of the images that are this principal's, and return how many."""
+        return await asyncio.shield(asyncio.ensure_future(self._owned(image_ids, principal)))
+
     async def blob_if_unreferenced(self, digest: str) -> bool:
         """Unlink a blob and its derivatives unless an image refers to it. Return whether it went.
 
@@ -66,6 +72,12 @@ class Remove:
 
     async def _images(self, image_ids: Sequence[str]) -> int:
         return await self._clear(await self._write(lambda conn: queries.delete_images(conn, image_ids)))
+
+    async def _owned(self, image_ids: Sequence[str], principal: Principal) -> int:
+        now_ms = time.time_ns() // 1_000_000
+        return await self._clear(
+            await self._write(lambda conn: queries.delete_owned(conn, image_ids, principal, now_ms))
+        )
 
     async def _expired(self, image_ids: Sequence[str], now_ms: int) -> int:
         return await self._clear(await self._write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from imgpro.flows.ingest import derivative_etag
 from imgpro.flows.making import Making, Ticket
 from imgpro.flows.records import Records
 from imgpro.imaging.pool import Pool
-from imgpro.model import Image, RenderJob
+from imgpro.model import Image, Principal, RenderJob
 from imgpro.recipes import CONTENT_TYPE, Recipe
 from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
@@ -64,6 +65,28 @@ class OpenFile:
         return OpenFile(os.dup(self.fd), self.size)
 
 
+async def _nobody() -> Principal | None:
+    return None
+
+
+class View(msgspec.Struct, frozen=True):
+    """With what right a picture is looked at: a signed link's token, and whoever asks.
+
+    Who that is, is found out only where a picture is private: most are not, and a look-up costs.
+    """
+
+    token: str | None = None
+    asker: Callable[[], Awaitable[Principal | None]] = _nobody
+
+    async def owns(self, image: Image) -> bool:
+        """Tell whether the asker is the owner, with a key that may read."""
+        principal = await self.asker()
+        return principal is not None and principal.may("read") and principal.owns(image)
+
+
+EVERYBODY: Final = View()
+
+
 class _Failure(msgspec.Struct, frozen=True):
     """What went wrong with one derivative last, when (monotonic seconds), and how often so far."""
 
@@ -96,18 +119,21 @@ class Serve:
         self._failures: OrderedDict[tuple[str, str], _Failure] = OrderedDict()
         self.transforms = 0
 
-    async def visible(self, image_id: str, token: str | None) -> Image:
+    async def visible(self, image_id: str, view: View = EVERYBODY) -> Image:
         """Return an image that this caller may see. Raises NotFound for all others alike."""
         image = await self._records.get(image_id)
         if image is None or image.expired(time.time() * 1000):
             raise NotFound()
-        if not image.public and not (token and self._signer.verify(token, "view", image_id, time.time())):
+        if not image.public and not self._admits(image, view.token) and not await view.owns(image):
             raise NotFound()
         return image
 
-    async def target(self, image_id: str, extension: str, size: str | None, token: str | None) -> Target:
+    def _admits(self, image: Image, token: str | None) -> bool:
+        return bool(token) and self._signer.verify(token or "", "view", image.id, time.time())
+
+    async def target(self, image_id: str, extension: str, size: str | None, view: View) -> Target:
         """Resolve a picture link. Raises NotFound for an image or extension that is not there."""
-        image = await self.visible(image_id, token)
+        image = await self.visible(image_id, view)
         blob = image.blob
         stored_only = blob.format in (extension, "svg")
         recipe = recipes.parse(extension, size)
@@ -122,18 +148,19 @@ class Serve:
         etag = derivative_etag(blob.digest, resolved.key)
         return Target(image, resolved, CONTENT_TYPE[resolved.format], etag, path)
 
-    async def source(self, target: Target) -> bytes | OpenFile:
+    async def source(self, target: Target, view: View = EVERYBODY) -> bytes | OpenFile:
         """Return the bytes of a target, or an open file for large ones.
 
-        Raises NotFound if the image went meanwhile, ImageTooLarge if the format cannot hold it, Busy when
-        the workers' queue is full.
+        Raises NotFound if the image went, or was hidden from this caller, meanwhile; ImageTooLarge if the format
+        cannot hold it; Busy when the workers' queue is full.
         """
         found = await self._find(target)
-        current = await self._records.get(target.image.id)
-        if current is None or current.expired(time.time() * 1000):
+        try:
+            current = await self.visible(target.image.id, view)
+        except BaseException:
             if isinstance(found, OpenFile):
                 found.close()
-            raise NotFound()
+            raise
         if isinstance(found, bytes) and current is self._records.cached(target.image.id):
             self._hot.put(target.path, current, found, target.content_type, target.etag)
         return found

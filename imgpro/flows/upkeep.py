@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from imgpro.flows.keyring import KeyRing
 from imgpro.flows.remove import Remove
-from imgpro.store import queries
+from imgpro.store import queries, queries_accounts
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -24,6 +25,7 @@ SETTLE_S: Final = 600.0
 ABSENCE_S: Final = 7 * 86_400.0
 DOUBT_S: Final = 86_400.0
 NOTE_CLOCK_S: Final = 3_600.0
+PENDING_KEPT_MS: Final = 7 * 86_400_000
 ORPHAN_GRACE_S: Final = 86_400.0
 
 
@@ -75,12 +77,14 @@ class Upkeep:
         blobs: BlobStore,
         derivs: DerivativeCache,
         remove: Remove,
+        ring: KeyRing,
         clock: ClockWatch | None = None,
     ) -> None:
         self._db = db
         self._blobs = blobs
         self._derivs = derivs
         self._remove = remove
+        self._ring = ring
         self._clock = clock or ClockWatch()
         self._clock_compared = False
         self._clock_noted_s = float("-inf")
@@ -132,9 +136,17 @@ class Upkeep:
             removed += await self._remove_unknown(cached[start : start + BATCH])
         return removed
 
-    async def prune_upload_log(self) -> None:
-        """Forget uploads that no window looks at any more."""
-        await self._db.write(lambda conn: queries.prune_upload_log(conn, _now_ms()))
+    async def prune_logs(self) -> None:
+        """Forget uploads that no window looks at, answers that nobody may ask for again, links and keys that ended."""
+        now_ms = _now_ms()
+        await self._db.write(lambda conn: queries.prune_upload_log(conn, now_ms))
+        await self._db.write(lambda conn: queries.prune_replays(conn, now_ms))
+        await self._db.write(lambda conn: queries_accounts.prune_links(conn, now_ms))
+        await self._db.write(lambda conn: queries_accounts.revoke_pending(conn, now_ms - PENDING_KEPT_MS, now_ms))
+
+    async def note_key_uses(self) -> None:
+        """Write down when keys were used last."""
+        await self._ring.note_uses()
 
     async def maintain_database(self) -> None:
         """Give free pages back to the disk and refresh the planner's statistics."""

@@ -23,6 +23,7 @@ from imgpro.store.ballast import BALLAST_BYTES, Ballast
 LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
 DATABASE_NAME: Final = "imgpro.db"
+ADMIN_SOCKET: Final = "admin.sock"  # where the command line talks to the server that runs
 _DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups")
 _FORMAT: Final = "FORMAT"
 _LOCK: Final = "imgpro.lock"

@@ -82,6 +82,18 @@ async def account_facts(conn: aiosqlite.Connection, seq: int) -> Account | None:
     return next((_account(tuple(row)) for row in rows), None)
 
 
+async def account_by_id(conn: aiosqlite.Connection, account_id: str) -> Account | None:
+    """Return the account with this public id, read by a reader."""
+    rows = await conn.execute_fetchall(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.id = ?", (account_id,))
+    return next((_account(tuple(row)) for row in rows), None)
+
+
+async def operators(conn: aiosqlite.Connection) -> list[Account]:
+    """Return the operators' accounts."""
+    rows = await conn.execute_fetchall(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.role = 'operator' ORDER BY a.seq")
+    return [_account(tuple(row)) for row in rows]
+
+
 async def accounts_page(conn: aiosqlite.Connection, after_seq: int, limit: int) -> list[Account]:
     """Return accounts in the order they were made, after the one numbered `after_seq`."""
     rows = await conn.execute_fetchall(
@@ -111,6 +123,14 @@ def make_permanent(conn: sqlite3.Connection, account: int, keys: Sequence[int]) 
         f"WHERE account = ? AND key IN ({marks}) AND expires_ms IS NOT wanted_end_ms",
         (account, *keys),
     ).rowcount
+
+
+def set_operator(conn: sqlite3.Connection, seq: int) -> Account:
+    """Make an account the operator's, and return it."""
+    conn.execute("UPDATE accounts SET role = 'operator', plan = 'max', blocked_ms = NULL WHERE seq = ?", (seq,))
+    found = account_by_seq(conn, seq)
+    assert found is not None
+    return found
 
 
 def set_blocked(conn: sqlite3.Connection, seq: int, blocked_ms: int | None) -> None:

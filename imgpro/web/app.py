@@ -4,11 +4,14 @@ from aiohttp import web
 
 from imgpro.appliance import Appliance
 from imgpro.web.access import AccessLog
+from imgpro.web.account import AccountPages
 from imgpro.web.assets import Assets
 from imgpro.web.bodies import expect
 from imgpro.web.clients import Clients
 from imgpro.web.health import HealthHandlers
+from imgpro.web.identity import Identity
 from imgpro.web.images import ImageHandlers
+from imgpro.web.keys import KeyHandlers
 from imgpro.web.media import MediaHandlers
 from imgpro.web.pages import ErrorPages, PageHandlers, Templates
 from imgpro.web.server import Runner
@@ -24,15 +27,18 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     templates = Templates(settings.pages.site_name)
     app = web.Application()
     app.router.add_routes(routes(appliance, clients, templates))
-    return Runner(app, settings.server, clients, appliance.hot, access, ErrorPages(templates))
+    return Runner(app, settings.server, clients, appliance.hot, access, ErrorPages(templates), appliance.quota)
 
 
 def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list[web.RouteDef]:
     """Return every route."""
-    images = ImageHandlers(appliance)
-    uploads = UploadHandlers(appliance, clients)
-    media = MediaHandlers(appliance, clients)
-    pages = PageHandlers(appliance, clients, templates)
+    identity = Identity(appliance.ring, clients)
+    images = ImageHandlers(appliance, identity)
+    uploads = UploadHandlers(appliance, clients, identity)
+    media = MediaHandlers(appliance, clients, identity)
+    keys = KeyHandlers(appliance, identity)
+    pages = PageHandlers(appliance, clients, templates, identity)
+    account = AccountPages(appliance, clients, templates, identity)
     health = HealthHandlers(appliance)
     assets = Assets()
     return [
@@ -40,8 +46,19 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/v1/upload", uploads.post_upload, expect_handler=expect),
         web.put("/v1/upload/{name}", uploads.put_upload, expect_handler=expect),
         web.post("/v1/import", uploads.post_import),
+        web.get("/v1/media", media.list_media),
+        web.patch("/v1/media", media.patch_many),
+        web.delete("/v1/media", media.delete_many),
         web.get(f"/v1/media/{_ID}", media.get_media),
+        web.patch(f"/v1/media/{_ID}", media.patch_media),
         web.delete(f"/v1/media/{_ID}", media.delete_media),
+        web.get("/v1/namespaces", media.list_namespaces),
+        web.get("/v1/tags", media.list_tags),
+        web.post("/v1/keys", keys.post_key),
+        web.get("/v1/keys", keys.list_keys),
+        web.post("/v1/keys/verify", keys.post_verify),
+        web.delete("/v1/keys/{key_id:key_[0-9A-Za-z]{6,32}}", keys.delete_key),
+        web.get("/v1/usage", keys.get_usage),
         web.get("/", pages.get_home),
         web.get("/api/quick-start", pages.get_quick_start),
         web.get(f"/{_ID}", pages.get_viewer),
@@ -49,6 +66,21 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post(f"/{_ID}/delete", pages.post_delete),
         web.delete(f"/{_ID}/delete", pages.post_delete),
         web.get("/oembed", pages.get_oembed),
+        web.get("/verify", account.get_verify),
+        web.post("/verify", account.post_verify),
+        web.get("/upgrade/{plan:[a-z]{2,20}}", account.get_upgrade),
+        web.post("/upgrade/{plan:[a-z]{2,20}}", account.post_upgrade),
+        web.get("/upgrade/{plan:[a-z]{2,20}}/return", account.get_return),
+        web.post("/upgrade/{plan:[a-z]{2,20}}/return", account.post_return),
+        web.get("/setup", account.get_setup),
+        web.post("/setup", account.post_setup),
+        web.get("/join", account.get_join),
+        web.post("/join", account.post_join),
+        web.get("/dashboard", account.get_dashboard),
+        web.post("/dashboard/sign-in", account.post_sign_in),
+        web.post("/dashboard/sign-out", account.post_sign_out),
+        web.post("/dashboard/keys", account.post_key),
+        web.post("/dashboard/revoke", account.post_revoke),
         web.get("/robots.txt", pages.get_robots),
         web.get("/static/{name}", assets.get_asset),
         web.get("/healthz", health.get_healthz),

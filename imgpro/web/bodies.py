@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, StreamReader, hdrs, web
@@ -110,6 +111,19 @@ async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise BadRequest("The body must be a JSON object.")
     return decoded
+
+
+async def read_form(request: web.Request, pace: Pace) -> dict[str, str]:
+    """Return a small form (`application/x-www-form-urlencoded`, at most 64 KB). Raises BadRequest, FileTooLarge."""
+    body = bytearray()
+    async for chunk in raw_chunks(request, pace):
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise FileTooLarge("The form is larger than 64 KB.")
+    try:
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict"))
+    except ValueError:
+        raise BadRequest("The form is malformed.") from None
 
 
 class _CountedLines:

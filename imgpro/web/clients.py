@@ -8,7 +8,7 @@ from aiohttp import web
 
 from imgpro.errors import BadRequest
 from imgpro.flows.addresses import network_of, parse_address
-from imgpro.model import Caller
+from imgpro.model import Caller, Principal
 
 MAX_PORT: Final = 65_535
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
@@ -44,9 +44,9 @@ class Clients:
                 return hop
         return peer or "unix"
 
-    def caller(self, request: web.BaseRequest) -> Caller:
+    def caller(self, request: web.BaseRequest, principal: Principal | None = None) -> Caller:
         """Return the caller as limits see it."""
-        return Caller(network_of(self.address(request)))
+        return Caller(network_of(self.address(request)), principal)
 
     def base_url(self, request: web.BaseRequest) -> str:
         """Return the address that links in this answer start with, without a slash at the end.

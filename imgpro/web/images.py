@@ -12,6 +12,7 @@ from imgpro.errors import RangeNotSatisfiable
 from imgpro.flows.hot import HotPicture
 from imgpro.flows.serve import OpenFile, Target
 from imgpro.web import respond
+from imgpro.web.identity import Identity
 from imgpro.web.sendfile import send_file
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -20,20 +21,22 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 class ImageHandlers:
     """`GET|HEAD /t/{id}.{ext}`."""
 
-    def __init__(self, appliance: Appliance) -> None:
+    def __init__(self, appliance: Appliance, identity: Identity) -> None:
         self._appliance = appliance
+        self._identity = identity
 
     async def get_image(self, request: web.Request) -> web.StreamResponse:
         """Answer a picture link."""
         match, query = request.match_info, request.query
         serve = self._appliance.serve
-        target = await serve.target(match["id"], match["ext"], query.get("size"), query.get("sig"))
+        view = self._identity.view(request)
+        target = await serve.target(match["id"], match["ext"], query.get("size"), view)
         headers = _headers(target)
         if query.get("download") in ("1", "true"):
             headers["Content-Disposition"] = respond.attachment(_download_name(target))
         if not_modified(request, target.etag):
             return web.Response(status=304, headers=headers)
-        source = await serve.source(target)
+        source = await serve.source(target, view)
         if isinstance(source, bytes):
             return _from_memory(request, target, source, headers)
         try:

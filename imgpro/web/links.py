@@ -16,13 +16,17 @@ DELETE_COOKIE_S: Final = 365 * 86_400
 
 
 class Links:
-    """Links of one image under one base. Private images get signed ones where that is asked for."""
+    """Links of one image under one base.
 
-    def __init__(self, base: str, image: Image, signer: Signer, *, signed: bool = False) -> None:
+    Those of a private image carry `token`, if there is one: that of the signed link that its reader came with, or a
+    fresh one for whoever uploaded it without an account and would otherwise never see it again.
+    """
+
+    def __init__(self, base: str, image: Image, signer: Signer, token: str | None = None) -> None:
         self.base = base
         self._image = image
         self._signer = signer
-        self._query = f"sig={self._view_token()}" if signed and not image.public else ""
+        self._query = f"sig={quote(token, safe='')}" if token and not image.public else ""
 
     @property
     def page(self) -> str:
@@ -87,12 +91,30 @@ class Links:
         """Discovery link of the viewer page."""
         return f"{self.base}/oembed?format=json&url={quote(f'{self.base}/{self._image.id}', safe='')}"
 
-    def _view_token(self) -> str:
-        ends = self._image.expires_ms
-        expires_s = ends // 1000 if ends is not None else int(time.time()) + VIEW_LINK_S
-        return self._signer.sign("view", self._image.id, expires_s)
+    @property
+    def signed_src(self) -> str:
+        """The picture by a link that works without a key until it ends."""
+        return Links(self.base, self._image, self._signer, view_token(self._image, self._signer)).src
 
     def _with_query(self, link: str) -> str:
         if not self._query:
             return link
         return f"{link}{'&' if '?' in link else '?'}{self._query}"
+
+
+def view_token(image: Image, signer: Signer) -> str:
+    """Return what lets its holder see a private image: for a week, or until it ends.
+
+    Whoever uploaded it without an account has no other way to it, ever: their token ends with the image.
+    """
+    ends = image.expires_ms
+    week_s = int(time.time()) + VIEW_LINK_S
+    if image.account is None:
+        return signer.sign("view", image.id, NEVER if ends is None else ends // 1000)
+    return signer.sign("view", image.id, week_s if ends is None else min(week_s, ends // 1000))
+
+
+def upload_links(base: str, image: Image, signer: Signer) -> Links:
+    """Return the links that an uploader is given."""
+    anonymous = image.account is None and not image.public
+    return Links(base, image, signer, view_token(image, signer) if anonymous else None)

@@ -12,11 +12,13 @@ from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
+from imgpro.flows.serve import View
 from imgpro.model import Image
 from imgpro.recipes import SIZES
 from imgpro.web import respond
 from imgpro.web.clients import Clients
-from imgpro.web.links import DELETE_COOKIE, Links
+from imgpro.web.identity import Identity
+from imgpro.web.links import DELETE_COOKIE, Links, view_token
 from imgpro.web.media import delete_with_token
 
 PAGE_HEADERS: Final = {
@@ -56,6 +58,9 @@ class Templates:
         )
         self._env.filters["bytes"] = show_bytes
         self._env.filters["span"] = show_span
+        self._env.filters["date"] = show_date
+        self._env.filters["amount"] = lambda count: "unlimited" if count is None else f"{count:,}"
+        self._env.filters["room"] = lambda size: "unlimited" if size is None else show_bytes(size)
         self._env.globals["site_name"] = site_name
         for entry in folder.iterdir():
             self._env.get_template(entry.name)  # now, not from the disk when the first visitor waits
@@ -90,10 +95,11 @@ class ErrorPages:
 class PageHandlers:
     """`/`, `/{id}`, `/{id}/delete`, `/oembed`, `/robots.txt`."""
 
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates) -> None:
+    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
         self._appliance = appliance
         self._clients = clients
         self._templates = templates
+        self._identity = identity
 
     async def get_home(self, request: web.Request) -> web.Response:
         """Show the upload form."""
@@ -120,9 +126,10 @@ class PageHandlers:
 
     async def get_viewer(self, request: web.Request) -> web.Response:
         """Show one picture with everything a link preview needs."""
-        image = await self._appliance.serve.visible(request.match_info["id"], request.query.get("sig"))
-        links = Links(self._clients.base_url(request), image, self._appliance.signer, signed=True)
-        here = Links(_root(request).rstrip("/"), image, self._appliance.signer, signed=True)
+        view = self._identity.view(request)
+        image = await self._appliance.serve.visible(request.match_info["id"], view)
+        links = Links(self._clients.base_url(request), image, self._appliance.signer, view.token)
+        here = Links(_root(request).rstrip("/"), image, self._appliance.signer, view.token)
         indexing = self._appliance.settings.pages.indexing and image.public
         response = self._templates.page(
             request,
@@ -157,7 +164,8 @@ class PageHandlers:
         """Show what would be deleted; a GET changes nothing, because link scanners follow links."""
         token = request.query.get("token", "")
         image = await self._deletable(request.match_info["id"], token)
-        here = Links(_root(request).rstrip("/"), image, self._appliance.signer, signed=True)
+        signer = self._appliance.signer
+        here = Links(_root(request).rstrip("/"), image, signer, view_token(image, signer))
         shown = here.sizes()["s"]
         response = self._templates.page(
             request, "delete.html", image=image, token=token, facts=_facts(image), shown=shown
@@ -183,7 +191,7 @@ class PageHandlers:
         match = _OEMBED_URL.fullmatch(url.removeprefix(base).partition("?")[0]) if url.startswith(base) else None
         if match is None:
             raise NotFound()
-        image = await self._appliance.serve.visible(match[1], None)
+        image = await self._appliance.serve.visible(match[1], self._identity.view(request))
         links = Links(base, image, self._appliance.signer)
         width, height, src = _fit(image, links, request.query.get("maxwidth"), request.query.get("maxheight"))
         small = links.sizes()["s"]
@@ -219,14 +227,14 @@ class PageHandlers:
         image = await self._appliance.records.get(image_id)
         if image is not None and not image.public:
             view = signer.sign("view", image_id)
-        return await self._appliance.serve.visible(image_id, view)
+        return await self._appliance.serve.visible(image_id, View(view))
 
 
 def show_bytes(count: int) -> str:
     """Return a byte count as people read it, e.g. `2.8 MB`."""
     size = float(count)
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1024 or unit == "GB":
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
             digits = f"{size:.0f}" if unit == "bytes" or size >= 100 else f"{size:.1f}".removesuffix(".0")
             return f"{digits} {unit}"
         size /= 1024
@@ -276,6 +284,12 @@ def _embeds(image: Image, links: Links) -> list[tuple[str, str]]:
 def _facts(image: Image) -> str:
     blob = image.blob
     return f"{blob.width} × {blob.height} {blob.format.upper()}, {show_bytes(blob.stored_bytes)}"
+
+
+def show_date(at_ms: int) -> str:
+    """Return a moment as people read it, e.g. `25 November 2026, 21:40 UTC`."""
+    moment = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 def _date(at_ms: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from imgpro.errors import (
+    Action,
     BadRequest,
     FileTooLarge,
     ImgproError,
@@ -17,8 +18,7 @@ from imgpro.errors import (
     RangeNotSatisfiable,
     Unauthorized,
 )
-from imgpro.model import Image
-from imgpro.web.links import Links
+from imgpro.model import Image, Usage
 
 _JSON: Final = "application/json; charset=utf-8"
 _encode = msgspec.json.Encoder().encode
@@ -27,7 +27,10 @@ SERVER: Final = "imgpro"
 CORS: Final = {"Access-Control-Allow-Origin": "*"}
 API_HEADERS: Final = {
     **CORS,
-    "Access-Control-Expose-Headers": "ETag, Retry-After, X-Request-Id",
+    "Access-Control-Expose-Headers": (
+        "ETag, Retry-After, X-Request-Id, WWW-Authenticate, Idempotent-Replayed, X-Monthly-Uploads-Used, "
+        "X-Monthly-Uploads-Limit, X-Storage-Used-Bytes, X-Storage-Limit-Bytes"
+    ),
     "Cache-Control": "private, no-store",
     "X-Content-Type-Options": "nosniff",
 }
@@ -39,7 +42,10 @@ PICTURE_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Accept-Ranges": "bytes",
 }
-IMMUTABLE: Final = "public, max-age=31536000, immutable"
+# A browser that has seen a picture gains nothing by asking again. A cache that serves others asks every five minutes,
+# so that a picture made private or deleted is not handed out by it for longer than that.
+SHARED_S: Final = 300
+IMMUTABLE: Final = f"public, max-age=31536000, immutable, s-maxage={SHARED_S}"
 PRIVATE: Final = "private, no-store"
 
 
@@ -62,11 +68,55 @@ def see_other(location: str) -> web.Response:
     return web.Response(status=303, headers={"Location": location, "Cache-Control": PRIVATE})
 
 
-def error(problem: ImgproError) -> web.Response:
-    """Return the one shape of all errors. The connection is closed where a body may be left unread."""
-    body: dict[str, Any] = {"error": problem.code, "message": problem.message, "action": problem.action}
+def encoded(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return an answer that is JSON already."""
+    return web.Response(status=status, body=body, headers={**API_HEADERS, "Content-Type": _JSON, **(headers or {})})
+
+
+def error(problem: ImgproError, base: str = "") -> web.Response:
+    """Return the one shape of all errors; links within the site get `base` before them.
+
+    The connection is closed where a body may be left unread.
+    """
+    return json(error_body(problem, base), problem.status, _error_headers(problem))
+
+
+def error_body(problem: ImgproError, base: str = "") -> dict[str, Any]:
+    """Return the body of the one shape of all errors."""
+    body: dict[str, Any] = {
+        "error": problem.code,
+        "message": problem.message,
+        "action": absolute(problem.action, base),
+    }
+    if problem.usage is not None:
+        body["usage"] = problem.usage
     if problem.details:
         body["details"] = problem.details
+    return body
+
+
+def absolute(action: Action, base: str) -> Action:
+    """Return an action whose link stands by itself."""
+    if action.url is None or not action.url.startswith("/"):
+        return action
+    return msgspec.structs.replace(action, url=base + action.url)
+
+
+def usage_headers(usage: Usage) -> dict[str, str]:
+    """Return how much of its plan the caller has used, as headers."""
+    return {
+        "X-Monthly-Uploads-Used": str(usage.uploads_used),
+        "X-Monthly-Uploads-Limit": _limit(usage.uploads_limit),
+        "X-Storage-Used-Bytes": str(usage.storage_used_bytes),
+        "X-Storage-Limit-Bytes": _limit(usage.storage_limit_bytes),
+    }
+
+
+def _limit(count: int | None) -> str:
+    return "unlimited" if count is None else str(count)
+
+
+def _error_headers(problem: ImgproError) -> dict[str, str]:
     headers: dict[str, str] = {}
     if problem.action.type == "wait" and problem.action.seconds:
         headers["Retry-After"] = str(problem.action.seconds)
@@ -74,7 +124,7 @@ def error(problem: ImgproError) -> web.Response:
         headers["Content-Range"] = f"bytes */{problem.size_bytes}"
     if isinstance(problem, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="imgpro"'
-    return json(body, problem.status, headers)
+    return headers
 
 
 def from_http_exception(problem: web.HTTPException) -> web.Response:
@@ -104,61 +154,15 @@ def until(expires_ms: int) -> str:
     if not expires_ms:
         return IMMUTABLE
     left_s = max(0, (expires_ms - time.time_ns() // 1_000_000) // 1000)
-    return f"public, max-age={min(left_s, 31536000)}, immutable" if left_s else "no-store"
+    if not left_s:
+        return "no-store"
+    return f"public, max-age={min(left_s, 31536000)}, immutable, s-maxage={min(left_s, SHARED_S)}"
 
 
 def attachment(name: str) -> str:
     """Return a Content-Disposition that saves under `name` (RFC 6266: an ASCII form and the true one)."""
     plain = "".join(char if 32 <= ord(char) < 127 and char not in '"\\%;' else "_" for char in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def image_fields(image: Image, links: Links) -> dict[str, Any]:
-    """Return an image as the API shows it to anyone who may see it."""
-    blob = image.blob
-    fields: dict[str, Any] = {
-        "id": image.id,
-        "name": image.name,
-        "url": links.page,
-        "src": links.src,
-        "width": blob.width,
-        "height": blob.height,
-        "filesize": blob.stored_bytes,
-        "format": blob.format,
-        "public": image.public,
-        "created_at": image.created_ms // 1000,
-        "tags": [],
-        "namespace": None,
-        "description": image.description,
-        "date": image.display_date,
-        "sizes": links.sizes(),
-        "placeholder": blob.placeholder or None,
-        "thumb": links.sizes()["s"]["src"],
-    }
-    if image.expires_ms is not None:
-        fields["expires_at"] = image.expires_ms // 1000
-    return fields
-
-
-def created(image: Image, links: Links) -> dict[str, Any]:
-    """Return the answer to an anonymous upload or import: the image, its delete link, and the way to a key."""
-    fields = image_fields(image, links)
-    fields["metadata_removed"] = list(image.metadata_removed)
-    fields["delete_url"] = links.delete
-    fields["markdown"] = f"![{markdown_text(image.name)}]({links.src})"
-    fields["html"] = (
-        f'<img src="{links.src.replace("&", "&amp;")}" width="{image.blob.width}" height="{image.blob.height}" alt="">'
-    )
-    fields["bbcode"] = f"[img]{links.src}[/img]"
-    if not image.public:
-        fields["signed_src"] = links.src
-    fields["upgrade"] = {
-        "type": "register",
-        "url": f"{links.base}/api/quick-start",
-        "message": "Create a free API key to keep your pictures and organise them.",
-        "label": "Create API Key",
-    }
-    return fields
 
 
 def markdown_text(name: str) -> str:

@@ -20,11 +20,13 @@ from aiohttp import hdrs, web
 from imgpro.errors import BadRequest, ImgproError
 from imgpro.flows.addresses import network_of
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.quota import Quota
 from imgpro.ids import random_base62
 from imgpro.settings import Server as ServerSettings
 from imgpro.web import respond
 from imgpro.web.access import AccessLog
 from imgpro.web.clients import Clients
+from imgpro.web.identity import PRINCIPAL
 from imgpro.web.images import hot_response
 from imgpro.web.pages import ErrorPages
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 1024
+_WITH_USAGE: Final = ("/v1/", "/mcp")
 LINGER_S: Final = 5.0  # how long a refused body is still read, so that its sender gets to see the answer
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 # What a request that outlived the stop deadline has to clean up after itself, and its answer to leave.
@@ -51,7 +54,9 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
 PREFLIGHT: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, X-API-Key, Range",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Idempotency-Key, X-API-Key, Range, MCP-Protocol-Version, Mcp-Session-Id"
+    ),
     "Access-Control-Max-Age": "86400",
 }
 
@@ -60,9 +65,16 @@ class Dispatch:
     """Handles every request: hot path, application, errors, request id, access line."""
 
     def __init__(
-        self, inner: Handler, hot: HotPictures, clients: Clients, access: AccessLog | None, pages: ErrorPages
+        self,
+        inner: Handler,
+        hot: HotPictures,
+        clients: Clients,
+        access: AccessLog | None,
+        pages: ErrorPages,
+        quota: Quota,
     ) -> None:
         self._inner = inner
+        self._quota = quota
         self._hot = hot
         self._clients = clients
         self._access = access
@@ -90,6 +102,7 @@ class Dispatch:
             self._under_way += 1
             try:
                 response = await self._answer(request, request_id)
+                await self._add_usage(request, response)
             finally:
                 self._under_way -= 1
                 if self._draining is not None and not self._under_way:
@@ -106,6 +119,17 @@ class Dispatch:
             client = getattr(request.protocol, "client", None) or self._clients.address(request)
             self._access.note(request.method, route, response.status, sent, started, client, request_id)
         return response
+
+    async def _add_usage(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Put on every answer of the API to somebody known how much of the plan is used."""
+        if PRINCIPAL not in request or response.prepared or not request.path.startswith(_WITH_USAGE):
+            return
+        try:
+            usage = await self._quota.usage(request[PRINCIPAL].account)
+        except ImgproError as problem:
+            log.warning("an answer goes without usage headers: %s", problem)
+            return
+        response.headers.update(respond.usage_headers(usage))
 
     async def drain(self, deadline_s: float) -> None:
         """Wait until no request is under way, at most so long; connections are closed after their next answer."""
@@ -129,7 +153,7 @@ class Dispatch:
                 status=redirect.status, headers={"Location": redirect.headers["Location"], "Cache-Control": "no-store"}
             )
         except web.HTTPException as problem:
-            if request.method == hdrs.METH_OPTIONS and request.path.startswith(("/v1/", "/t/")):
+            if request.method == hdrs.METH_OPTIONS and request.path.startswith(("/v1/", "/t/", "/mcp")):
                 return web.Response(status=204, headers=PREFLIGHT)
             plain = respond.from_http_exception(problem)
             response = self._pages.for_browser(request, problem.status) or plain
@@ -149,7 +173,11 @@ class Dispatch:
     def _problem(self, request: web.BaseRequest, problem: ImgproError) -> web.Response:
         if problem.status >= 500:
             log.warning("%s: %s", problem.code, problem.message)
-        return self._pages.for_browser(request, problem.status, problem) or respond.error(problem)
+        try:
+            base = self._clients.base_url(request)
+        except BadRequest:
+            base = ""
+        return self._pages.for_browser(request, problem.status, problem) or respond.error(problem, base)
 
 
 class Connection(web.RequestHandler):
@@ -259,10 +287,11 @@ class Runner(web.AppRunner):
         hot: HotPictures,
         access: AccessLog | None,
         pages: ErrorPages,
+        quota: Quota,
     ) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=_LAST_WORDS_S)
         app.on_response_prepare.append(_sign_streamed)
-        self._parts = (settings, clients, hot, access, pages)
+        self._parts = (settings, clients, hot, access, pages, quota)
         self._dispatch: Dispatch | None = None
 
     async def listen(self, sock: socket.socket) -> None:
@@ -282,8 +311,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        settings, clients, hot, access, pages = self._parts
-        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages)
+        settings, clients, hot, access, pages, quota = self._parts
+        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota)
         return Door(dispatch, server.request_factory, settings, clients)
 
 

@@ -3,111 +3,138 @@
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import (
-    FetchFailed,
-    FileTooLarge,
-    ImageBroken,
-    ImageTooLarge,
-    Unauthorized,
-    UnsupportedFormat,
-    ValidationError,
-)
+from imgpro.errors import ValidationError
 from imgpro.flows.ingest import Upload
 from imgpro.flows.options import parse_options
-from imgpro.model import Image
-from imgpro.web import respond
+from imgpro.flows.quota import check_ability
+from imgpro.flows.replays import Attempt
+from imgpro.model import Caller, Image
+from imgpro.web import respond, shapes
 from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, invite, raw_chunks, read_json, refuse_declared_length
 from imgpro.web.clients import Clients
-from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links
+from imgpro.web.identity import PRINCIPAL, Identity
+from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links, upload_links
 
-_TEXT_FIELDS: Final = ("name", "description", "public", "ttl", "date")
+TEXT_FIELDS: Final = ("name", "description", "public", "ttl", "date", "tags", "namespace")
 
 
 class UploadHandlers:
     """`POST /v1/upload`, `PUT /v1/upload/{name}`, `POST /v1/import`."""
 
-    def __init__(self, appliance: Appliance, clients: Clients) -> None:
+    def __init__(self, appliance: Appliance, clients: Clients, identity: Identity) -> None:
         self._appliance = appliance
         self._clients = clients
+        self._identity = identity
 
     async def post_upload(self, request: web.Request) -> web.Response:
         """Take a multipart form, or a bare body when its type is not a form."""
-        self._check(request)
+        way_in = await self._way_in(request)
         if request.content_type.startswith("multipart/"):
-            return await self._form(request)
+            return await self._form(request, way_in)
         if not request.can_read_body:
             raise ValidationError(None, None, {"file": "A file is needed, as a multipart part or as the body."})
-        return await self._raw(request, request.query.get("name", ""))
+        return await self._raw(request, way_in, request.query.get("name", ""))
 
     async def put_upload(self, request: web.Request) -> web.Response:
         """Take a bare body under the name in the path, as `curl -T` sends it."""
-        self._check(request)
-        return await self._raw(request, request.match_info["name"])
+        return await self._raw(request, await self._way_in(request), request.match_info["name"])
 
     async def post_import(self, request: web.Request) -> web.Response:
         """Fetch a picture by its address and store it like an upload."""
-        self._check(request)
-        fields = _text_fields(await read_json(request, Pace(self._appliance.settings.uploads)))
-        options = parse_options(fields)
+        caller = await self._caller(request)
+        fields = text_fields(await read_json(request, Pace(self._appliance.settings.uploads)))
+        options = parse_options(fields, owned=caller.principal is not None)
         url = fields.get("url", "")
         if not url:
             raise ValidationError(None, None, {"url": "The address of the picture is needed."})
-        caller = self._clients.caller(request)
-        self._appliance.quota.admit_import(caller)
-        async with self._appliance.ingest.open(caller, "import") as upload:
-            try:
-                max_bytes = self._appliance.settings.uploads.anonymous_max_bytes
-                async with self._appliance.fetcher.open(url, max_bytes) as fetched:
-                    async for chunk in fetched.chunks:
-                        await upload.write(chunk)
-                    name = fetched.name
-                image = await upload.commit(options, name)
-            except FileTooLarge:
-                raise FetchFailed("The picture at that address is too large.") from None
-            except (UnsupportedFormat, ImageBroken, ImageTooLarge) as problem:
-                raise FetchFailed(f"The address did not answer with a usable picture: {problem.message}") from None
-        return self._answer(request, image)
+        with await self._attempt(request, caller) as attempt:
+            outcome = await self._appliance.importing.take(url, options, caller, attempt)
+        return self._answer(request, outcome, attempt)
 
-    def _check(self, request: web.Request) -> None:
-        """Judge what the headers alone tell. Raises Unauthorized, BadRequest."""
-        refuse_credentials(request)
+    async def _caller(self, request: web.Request) -> Caller:
+        """Judge what the headers alone tell. Raises Unauthorized, Forbidden, BadRequest."""
+        caller = await self._identity.caller(request)
+        if caller.principal is not None:
+            check_ability(caller.principal, "upload")
         # A Host that no link can start with is refused now: after the commit nobody would learn of the picture.
         self._clients.base_url(request)
+        return caller
 
-    async def _form(self, request: web.Request) -> web.Response:
+    async def _way_in(self, request: web.Request) -> "_WayIn":
+        """Return as whom the file comes: by a key, by a one-use ticket, or as nobody in particular."""
+        ticket = request.query.get("ticket")
+        if ticket is None:
+            return _WayIn(await self._caller(request), None, {})
+        self._clients.base_url(request)
+        found = await self._appliance.tickets.look(ticket)
+        caller = Caller(self._clients.caller(request).network, found.principal)
+        request[PRINCIPAL] = found.principal
+        return _WayIn(caller, found.hash, found.fields)
+
+    async def _attempt(self, request: web.Request, caller: Caller) -> Attempt:
+        base, signer = self._clients.base_url(request), self._appliance.signer
+
+        def render(image: Image) -> bytes:
+            return msgspec.json.encode(shapes.created(image, upload_links(base, image, signer)))
+
+        return await self._appliance.replays.begin(caller, request.headers.get("Idempotency-Key"), render)
+
+    async def _form(self, request: web.Request, way_in: "_WayIn") -> web.Response:
+        caller = way_in.caller
         uploads = self._appliance.settings.uploads
-        refuse_declared_length(request, uploads.anonymous_max_bytes + FORM_SLACK_BYTES)
+        refuse_declared_length(request, self._appliance.ingest.max_bytes(caller) + FORM_SLACK_BYTES)
         form = Form(request, Pace(uploads))
-        async with self._appliance.ingest.open(self._clients.caller(request)) as upload:
-            await invite(request)
-            await _pour(form.file_chunks(), upload)
-            image = await upload.commit(parse_options(form.fields), form.file_name or "")
-        return self._answer(request, image)
+        with await self._attempt(request, caller) as attempt:
+            async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
+                await invite(request)
+                await _pour(form.file_chunks(), upload)
+                options = parse_options({**way_in.fields, **form.fields}, owned=caller.principal is not None)
+                outcome = await upload.commit(options, form.file_name or "")
+        return self._answer(request, outcome, attempt)
 
-    async def _raw(self, request: web.Request, name: str) -> web.Response:
+    async def _raw(self, request: web.Request, way_in: "_WayIn", name: str) -> web.Response:
+        caller = way_in.caller
         uploads = self._appliance.settings.uploads
-        refuse_declared_length(request, uploads.anonymous_max_bytes)
-        options = parse_options({key: request.query[key] for key in _TEXT_FIELDS if key in request.query})
-        async with self._appliance.ingest.open(self._clients.caller(request)) as upload:
-            await invite(request)
-            await _pour(raw_chunks(request, Pace(uploads)), upload)
-            image = await upload.commit(options, name)
-        return self._answer(request, image)
+        refuse_declared_length(request, self._appliance.ingest.max_bytes(caller))
+        sent = {key: request.query[key] for key in TEXT_FIELDS if key in request.query}
+        options = parse_options({**way_in.fields, **sent}, owned=caller.principal is not None)
+        with await self._attempt(request, caller) as attempt:
+            async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
+                await invite(request)
+                await _pour(raw_chunks(request, Pace(uploads)), upload)
+                outcome = await upload.commit(options, name)
+        return self._answer(request, outcome, attempt)
 
-    def _answer(self, request: web.Request, image: Image) -> web.Response:
-        links = Links(self._clients.base_url(request), image, self._appliance.signer, signed=True)
+    def _answer(self, request: web.Request, outcome: Image | bytes, attempt: Attempt) -> web.Response:
+        repeated = isinstance(outcome, bytes)
+        body = outcome if isinstance(outcome, bytes) else attempt.answer
+        assert body is not None
+        if _wants_page(request) or _wants_text(request):
+            links = msgspec.json.decode(body, type=_Links)
+            response = self._short(request, links)
+        else:
+            response = respond.encoded(body, 201)
+        if repeated:
+            response.headers["Idempotent-Replayed"] = "true"
+        elif isinstance(outcome, Image) and outcome.account is None:
+            self._remember(request, response, outcome)
+        return response
+
+    def _short(self, request: web.Request, links: "_Links") -> web.Response:
         if _wants_page(request):
             # Relative, because the page may have been opened under another name than links start with.
-            response = respond.see_other(links.page.replace(links.base, "..", 1))
-        elif _wants_text(request):
-            response = respond.text(links.page if request.query.get("link") == "page" else links.src, 201)
-        else:
-            response = respond.json(respond.created(image, links), 201)
+            base = self._clients.base_url(request)
+            return respond.see_other(links.url.replace(base, "..", 1))
+        return respond.text(links.url if request.query.get("link") == "page" else links.src, 201)
+
+    def _remember(self, request: web.Request, response: web.Response, image: Image) -> None:
+        """Let the page of a picture that our own form sent offer to delete it, in this browser only."""
+        links = Links(self._clients.base_url(request), image, self._appliance.signer)
         if request.headers.get("Origin") == links.base:
-            # From our own page: the picture's page will offer to delete it, in this browser only.
             response.set_cookie(
                 DELETE_COOKIE,
                 links.delete_token,
@@ -117,13 +144,21 @@ class UploadHandlers:
                 httponly=True,
                 samesite="Lax",
             )
-        return response
 
 
-def refuse_credentials(request: web.Request) -> None:
-    """A credential that cannot be honoured is an error, never a silent anonymous upload. Raises Unauthorized."""
-    if "Authorization" in request.headers or "X-API-Key" in request.headers:
-        raise Unauthorized()
+class _WayIn(msgspec.Struct, frozen=True):
+    """As whom a file comes; `ticket` is the hash of the one it uses up, `fields` what that says about the picture."""
+
+    caller: Caller
+    ticket: bytes | None
+    fields: dict[str, str]
+
+
+class _Links(msgspec.Struct, frozen=True):
+    """The two links of an answer that was rendered already."""
+
+    url: str
+    src: str
 
 
 async def _pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
@@ -131,7 +166,7 @@ async def _pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
         await upload.write(chunk)
 
 
-def _text_fields(body: dict[str, Any]) -> dict[str, str]:
+def text_fields(body: dict[str, Any]) -> dict[str, str]:
     """Bring JSON values into the text form of multipart fields. Raises ValidationError for other types."""
     fields: dict[str, str] = {}
     details: dict[str, str] = {}
@@ -140,7 +175,9 @@ def _text_fields(body: dict[str, Any]) -> dict[str, str]:
             fields[name] = "true" if value else "false"
         elif isinstance(value, str | int):
             fields[name] = str(value)
-        elif value is not None and name in (*_TEXT_FIELDS, "url"):
+        elif name == "tags" and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            fields[name] = ",".join(value)
+        elif value is not None and name in (*TEXT_FIELDS, "url"):
             details[name] = "Must be text."
     if details:
         raise ValidationError(None, None, details)

@@ -259,7 +259,7 @@ def test_nothing_blocks_the_loop(tmp_path, run):
                 upkeep = here.appliance.upkeep
                 await upkeep.expire()
                 await upkeep.sweep_orphans()
-                await upkeep.prune_upload_log()
+                await upkeep.prune_logs()
                 await upkeep.note_uses()
                 await upkeep.maintain_database()
 

@@ -17,6 +17,8 @@ CREATE TABLE accounts (
     stored_bytes INTEGER NOT NULL DEFAULT 0 CHECK (stored_bytes >= 0)
 ) STRICT;
 
+CREATE INDEX operators ON accounts (role) WHERE role = 'operator';
+
 -- Of a key only the SHA-256 is kept. `confirmed_ms`: the owner of the address said that the key is theirs. `network`
 -- is where it was asked for, shown on the page that asks. A revoked key stays as a row, because pictures name the key
 -- that brought them.

@@ -9,6 +9,7 @@ import pytest
 from blake3 import blake3
 
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.keyring import KeyRing
 from imgpro.flows.making import Making
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
@@ -46,7 +47,7 @@ class House:
         self.hot = HotPictures(1_000_000, 100_000)
         self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast)
         self.clock = Steady()
-        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.clock)
+        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, KeyRing(db), self.clock)
 
     async def place(self, content: bytes, age_s: float = 0.0) -> str:
         """Put a blob on the disk that no row refers to."""
@@ -196,7 +197,7 @@ async def test_the_upload_log_is_pruned(house):
             queries.log_upload(conn, "192.0.2.1", at_ms)
 
     await house.db.write(fill)
-    await house.upkeep.prune_upload_log()
+    await house.upkeep.prune_logs()
     left = await house.db.write(lambda conn: conn.execute("SELECT count(*) FROM upload_log").fetchone()[0])
     assert left == 2
 

@@ -1,0 +1,196 @@
+"""`imgpro setup-link` and `imgpro accounts`: the operator's commands. Data goes to standard output, hints to error."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imgpro.cli import office
+from imgpro.cli.options import config_option, data_dir, data_option
+from imgpro.sources import load
+
+
+def _perform(data: str | None, config: Path | None, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    loaded = load({"storage.data": data}, config)
+    return office.perform(loaded, data_dir(loaded), command, values)
+
+
+@click.command("setup-link")
+@data_option
+@config_option
+def setup_link(data: str | None, config: Path | None) -> None:
+    """Print a fresh link that makes the operator's account; the one before stops working.
+
+    Example: imgpro setup-link --data /srv/img
+    """
+    answer = _perform(data, config, "setup-link", {})
+    click.echo(answer["link"])
+    _hint(f"It works once, for {answer['minutes']} minutes.")
+
+
+@click.group()
+def accounts() -> None:
+    """See accounts, verify, block, grant plans, invite, delete pictures.
+
+    Example: imgpro accounts list --data /srv/img
+    """
+
+
+@accounts.command("list")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@config_option
+def list_accounts(data: str | None, as_json: bool, config: Path | None) -> None:
+    """List accounts, their keys, what they ask for, and links that wait to be handed on.
+
+    Example: imgpro accounts list --json
+    """
+    rows = _perform(data, config, "list", {})["accounts"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(_line(row))
+        for key in row["keys"]:
+            used = f"used {_day(key['last_used_at'])}" if key["last_used_at"] else "never used"
+            click.echo(f"    {key['id']}  {key['status']:<11}  {key['name']}, from {key['network']}, {used}")
+        for link in row["links"]:
+            click.echo(f"    waiting mail: {link}")
+    if not rows:
+        _hint("There are no accounts yet.")
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    words = [row["email"], row["plan"], f"{row['images']} pictures", f"{row['stored_bytes'] / 1_048_576:.1f} MB"]
+    words += ["operator"] if row["role"] == "operator" else []
+    words += [] if row["verified"] else ["not verified"]
+    words += ["BLOCKED"] if row["blocked"] else []
+    words += [f"asks for {row['wants_plan']}"] if row["wants_plan"] else []
+    return "  ".join(words)
+
+
+@accounts.command()
+@click.argument("email")
+@click.option("--keep", multiple=True, metavar="KEY_ID", help="A key that is this person's too; others are removed.")
+@data_option
+@config_option
+def verify(email: str, keep: tuple[str, ...], data: str | None, config: Path | None) -> None:
+    """Vouch for an address. Keys that nobody confirmed and --keep does not name stop working.
+
+    Example: imgpro accounts verify ann@example.org --keep key_4fT0a1b2c3
+    """
+    answer = _perform(data, config, "verify", {"email": email, "keep": list(keep)})
+    click.echo(f"{answer['email']} is verified; keys: {', '.join(answer['keys']) or 'none'}")
+    if answer["dropped"]:
+        _hint(f"{answer['dropped']} unconfirmed keys were removed.")
+
+
+@accounts.command()
+@click.argument("email")
+@click.option("--delete-pictures", is_flag=True, help="Delete all its pictures too. This cannot be undone.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_option
+@config_option
+def block(email: str, delete_pictures: bool, yes: bool, data: str | None, config: Path | None) -> None:
+    """Block an account: none of its keys and sessions works any more.
+
+    Example: imgpro accounts block mallory@example.org --delete-pictures
+    """
+    if delete_pictures and not yes:
+        click.confirm(f"Delete all pictures of {email}?", abort=True, err=True)
+    answer = _perform(data, config, "block", {"email": email, "delete_pictures": delete_pictures})
+    click.echo(f"{answer['email']} is blocked; {answer['deleted']} pictures were deleted")
+
+
+@accounts.command()
+@click.argument("email")
+@data_option
+@config_option
+def unblock(email: str, data: str | None, config: Path | None) -> None:
+    """Let an account in again.
+
+    Example: imgpro accounts unblock ann@example.org
+    """
+    click.echo(f"{_perform(data, config, 'unblock', {'email': email})['email']} may use its keys again")
+
+
+@accounts.command()
+@click.argument("email")
+@click.argument("plan", type=click.Choice(["free", "pro", "scale", "max"]))
+@data_option
+@config_option
+def plan(email: str, plan: str, data: str | None, config: Path | None) -> None:
+    """Put an account on a plan.
+
+    Example: imgpro accounts plan ann@example.org pro
+    """
+    answer = _perform(data, config, "plan", {"email": email, "plan": plan})
+    click.echo(f"{answer['email']} is on the plan {answer['plan']}")
+
+
+@accounts.command()
+@click.argument("email")
+@data_option
+@config_option
+def approve(email: str, data: str | None, config: Path | None) -> None:
+    """Grant the plan that an account asks for.
+
+    Example: imgpro accounts approve ann@example.org
+    """
+    answer = _perform(data, config, "approve", {"email": email})
+    click.echo(f"{answer['email']} is on the plan {answer['plan']}")
+
+
+@accounts.command()
+@click.argument("email")
+@data_option
+@config_option
+def decline(email: str, data: str | None, config: Path | None) -> None:
+    """Turn down the plan that an account asks for.
+
+    Example: imgpro accounts decline ann@example.org
+    """
+    click.echo(f"{_perform(data, config, 'decline', {'email': email})['email']} stays on its plan")
+
+
+@accounts.command()
+@click.option("--email", help="Only this address may use the invitation.")
+@data_option
+@config_option
+def invite(email: str | None, data: str | None, config: Path | None) -> None:
+    """Print a link that makes one account where registration is by invitation.
+
+    Example: imgpro accounts invite --email ann@example.org
+    """
+    answer = _perform(data, config, "invite", {"email": email})
+    click.echo(answer["link"])
+    _hint(f"It works once, for {answer['days']} days" + (f", for {answer['email']}." if answer["email"] else "."))
+
+
+@accounts.command("delete-picture")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_option
+@config_option
+def delete_picture(ids: tuple[str, ...], yes: bool, data: str | None, config: Path | None) -> None:
+    """Delete pictures, whoever they belong to.
+
+    Example: imgpro accounts delete-picture 4fT0a1b2c3d4
+    """
+    if not yes:
+        click.confirm(f"Delete {len(ids)} pictures?", abort=True, err=True)
+    click.echo(f"{_perform(data, config, 'delete-picture', {'ids': list(ids)})['deleted']} pictures were deleted")
+
+
+def _day(at_s: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
+
+
+def _hint(text: str) -> None:
+    """Say something to a person; a script that reads standard error gets nothing on success."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)

@@ -1,0 +1,113 @@
+"""Where operator's commands are carried out: by the running server, through its socket, else here under the lock."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from imgpro import errors
+from imgpro.errors import Action, DataDirMissing, ImgproError, OperatorError
+from imgpro.sources import Loaded
+from imgpro.store.layout import ADMIN_SOCKET
+
+DEADLINE_S: Final = 60.0
+
+
+def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Carry out a command on a data directory and return what it has to say.
+
+    Raises the command's own error, DataDirMissing, DataDirLocked, and what opening a data directory raises.
+    """
+    if not (data / "FORMAT").exists():
+        raise DataDirMissing(
+            f"There is no data directory of imgpro at {data}.", Action("fix", label="Name it with --data DIR")
+        )
+    answer = _ask_server(data, command, values)
+    if answer is not None:
+        return answer
+    _refuse_foreign_root(data)
+    return asyncio.run(_perform_here(loaded, data, command, values))
+
+
+def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Ask the server that holds the data directory; None if none listens."""
+    connection = _Connection(data)
+    try:
+        body = json.dumps(dict(values)).encode()
+        connection.request("POST", f"/{command}", body, {"Content-Type": "application/json", "Host": "admin"})
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except PermissionError:
+        raise OperatorError(
+            "The server's socket belongs to another user.", Action("fix", label=f"sudo -u {_owner(data)} imgpro ...")
+        ) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise errors.ServerUnreachable(f"The server did not answer: {error}.") from None
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise _as_error(answer)
+    return answer
+
+
+def _as_error(answer: dict[str, Any]) -> ImgproError:
+    action = answer.get("action") or {}
+    details = answer.get("details") or {}
+    message = "; ".join([answer.get("message", "The command failed."), *details.values()])
+    return OperatorError(message, Action("fix", label=action.get("label")))
+
+
+async def _perform_here(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    from imgpro.appliance import Appliance  # a server that runs needs none of this here
+
+    appliance = await Appliance.start(loaded.settings, data, serving=False)
+    try:
+        return await appliance.operate.perform(command, values)
+    finally:
+        await appliance.close()
+
+
+def _refuse_foreign_root(data: Path) -> None:
+    """Files that root makes beside the database would lock the service out of it."""
+    owner = data.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise OperatorError(
+            f"{data} belongs to {_owner(data)}; as root this would leave files that the server cannot open.",
+            Action("fix", label=f"sudo -u {_owner(data)} imgpro ..."),
+        )
+
+
+def _owner(data: Path) -> str:
+    try:
+        return data.owner()
+    except KeyError:
+        return str(data.stat().st_uid)
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over the socket in a data directory."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__("admin", timeout=DEADLINE_S)
+        self._data = data
+
+    def connect(self) -> None:
+        """Connect by way of the directory's descriptor: a path of a socket may have only 107 bytes."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE_S)
+        folder = os.open(self._data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{ADMIN_SOCKET}")
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.sock.close()
+            raise
+        finally:
+            os.close(folder)

@@ -1,0 +1,88 @@
+"""Whose key or session is this? Keys that were seen lately are known in memory, exactly as the database has them.
+
+A secret is hashed before anything else and looked up by its hash, so that a wrong key costs what an unknown one
+costs, and neither tells how much of it was right.
+"""
+
+import hmac
+import time
+from collections import OrderedDict
+from typing import Final
+
+from imgpro.errors import Action, Forbidden, Unauthorized
+from imgpro.ids import secret_hash
+from imgpro.model import Account, Principal
+from imgpro.store import queries_accounts
+from imgpro.store.db import Database
+
+MAX_KNOWN: Final = 10_000
+MAX_SECRET_CHARS: Final = 200
+
+
+class KeyRing:
+    """Knows principals by their secrets. Everything that changes accounts or keys calls `forget`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: OrderedDict[bytes, Principal] = OrderedDict()
+        self._writes = 0
+        self._uses: dict[int, int] = {}
+
+    async def by_key(self, secret: str) -> Principal:
+        """Return who holds this key. Raises Unauthorized, or Forbidden for one that is not usable (yet)."""
+        wanted = secret_hash(secret[:MAX_SECRET_CHARS])
+        principal = self._known.get(wanted) or await self._look_up(wanted)
+        if principal is None or principal.key is None or len(secret) > MAX_SECRET_CHARS:
+            raise Unauthorized()
+        _refuse_blocked(principal.account)
+        if principal.account.verified and principal.key.confirmed_ms is None:
+            label = "Open the link that was mailed to the owner of the address"
+            raise Forbidden("This key waits for its owner's confirmation.", Action("verify", "/dashboard", label))
+        self._uses[principal.key.seq] = time.time_ns() // 1_000_000
+        return principal
+
+    async def by_session(self, token: str) -> Principal | None:
+        """Return who is signed in with this session token; None if it is not valid."""
+        async with self._db.reader() as conn:
+            now_ms = time.time_ns() // 1_000_000
+            account = await queries_accounts.account_by_session(conn, secret_hash(token[:MAX_SECRET_CHARS]), now_ms)
+        if account is None or account.blocked_ms is not None:
+            return None
+        return Principal(account, None)
+
+    def forget(self, account: int) -> None:
+        """Drop what is known of an account; call it as soon as a change is committed."""
+        self._writes += 1
+        for hashed in [hashed for hashed, found in self._known.items() if found.account.seq == account]:
+            del self._known[hashed]
+
+    async def note_uses(self) -> None:
+        """Write down when keys were used last."""
+        uses, self._uses = self._uses, {}
+        if uses:
+            await self._db.write(lambda conn: queries_accounts.note_key_uses(conn, uses.items()))
+
+    def last_use_ms(self, key: int) -> int | None:
+        """Return a use that is not written down yet."""
+        return self._uses.get(key)
+
+    async def _look_up(self, wanted: bytes) -> Principal | None:
+        writes = self._writes
+        async with self._db.reader() as conn:
+            found = await queries_accounts.principal_by_key_hash(conn, wanted)
+        if found is None or not hmac.compare_digest(found[1], wanted):
+            return None
+        principal = found[0]
+        if writes == self._writes:
+            self._known[wanted] = principal
+            while len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        return principal
+
+
+def _refuse_blocked(account: Account) -> None:
+    if account.blocked_ms is not None:
+        raise Forbidden(
+            "This account was blocked by the operator of this server.",
+            Action("redirect", url="/dashboard", label="Ask the operator of this server"),
+        )

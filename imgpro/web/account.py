@@ -1,0 +1,245 @@
+"""Pages about accounts: the mailed link, upgrades, claiming a new server, invitations, sign-in and a plain dashboard.
+
+A GET never changes anything, because mail scanners follow links: each page has one button that does.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from imgpro.appliance import Appliance
+from imgpro.errors import Forbidden, NotFound, Unauthorized
+from imgpro.flows.accounts import KeyRequest
+from imgpro.flows.email_address import parse_email
+from imgpro.flows.upgrades import Offer
+from imgpro.model import Account, Principal
+from imgpro.web import respond
+from imgpro.web.bodies import Pace, read_form
+from imgpro.web.clients import Clients
+from imgpro.web.identity import SESSION_COOKIE, Identity
+from imgpro.web.pages import Templates, show_date
+
+_LINK_FIELDS: Final = ("t", "exp", "sig")
+
+
+class AccountPages:
+    """`/verify`, `/upgrade/{plan}`, `/setup`, `/join`, `/dashboard` and what their forms do."""
+
+    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
+        self._appliance = appliance
+        self._clients = clients
+        self._templates = templates
+        self._identity = identity
+
+    # The mailed link
+
+    async def get_verify(self, request: web.Request) -> web.Response:
+        """Show what a mailed link confirms."""
+        about = await self._appliance.accounts.verification(request.query)
+        return self._page(
+            request,
+            "verify.html",
+            about=about,
+            query=_link_query(request.query),
+            shown=_key_facts,
+        )
+
+    async def post_verify(self, request: web.Request) -> web.Response:
+        """Confirm, or say that it was somebody else."""
+        self._identity.check_origin(request)
+        form = await self._form(request)
+        link = _link_query(form)
+        if "decline" in form:
+            await self._appliance.accounts.decline(link)
+            return self._page(request, "declined.html")
+        caller = self._clients.caller(request)
+        keep = [name.removeprefix("keep-") for name in form if name.startswith("keep-")]
+        verified = await self._appliance.accounts.verify(link, keep, caller)
+        response = self._page(request, "verified.html", verified=verified, base=self._clients.base_url(request))
+        return await self._signed_in(request, response, verified.account) if verified.secret else response
+
+    # Upgrades
+
+    async def get_upgrade(self, request: web.Request) -> web.Response:
+        """Show what an upgrade link offers."""
+        offer = await self._appliance.upgrades.offer(request.match_info["plan"], request.query)
+        return self._offer_page(request, offer, "", self._appliance.upgrades.settings.upgrade)
+
+    async def post_upgrade(self, request: web.Request) -> web.Response:
+        """Take the offer."""
+        self._identity.check_origin(request)
+        form = await self._form(request)
+        offer = await self._appliance.upgrades.offer(request.match_info["plan"], form)
+        outcome, address = await self._appliance.upgrades.accept(offer)
+        if outcome == "checkout":
+            return respond.see_other(address)
+        return self._page(request, "upgraded.html", offer=offer, outcome=outcome)
+
+    async def get_return(self, request: web.Request) -> web.Response:
+        """Show what the checkout has confirmed."""
+        offer = await self._appliance.upgrades.paid_offer(request.match_info["plan"], request.query)
+        return self._offer_page(request, offer, "/return", "paid")
+
+    async def post_return(self, request: web.Request) -> web.Response:
+        """Take what was paid for: from the page's button, or from the checkout's own call."""
+        form = {**request.query, **await self._form(request)}
+        offer = await self._appliance.upgrades.paid_offer(request.match_info["plan"], form)
+        await self._appliance.upgrades.set_plan(offer.account, offer.plan.name)
+        if "text/html" in request.headers.get(hdrs.ACCEPT, ""):
+            return self._page(request, "upgraded.html", offer=offer, outcome="upgraded")
+        return respond.json({"success": True})
+
+    def _offer_page(self, request: web.Request, offer: Offer, tail: str, mode: str) -> web.Response:
+        query = _link_query(request.query)
+        response = self._page(request, "upgrade.html", offer=offer, query=query, tail=tail, mode=mode)
+        if mode == "checkout":
+            # Browsers hold a form to this rule on every redirect too.
+            checkout = urlsplit(self._appliance.upgrades.settings.checkout_url)
+            policy = response.headers["Content-Security-Policy"]
+            allowed = f"form-action 'self' {checkout.scheme}://{checkout.netloc}"
+            response.headers["Content-Security-Policy"] = policy.replace("form-action 'self'", allowed)
+        return response
+
+    # A new server, and invitations
+
+    async def get_setup(self, request: web.Request) -> web.Response:
+        """Show the form that makes the operator's account; there is no such page once there is one."""
+        token = request.query.get("t", "")
+        if not await self._appliance.operate.can_claim(token):
+            raise NotFound("This link has ended or was used already. `imgpro setup-link` makes a new one.")
+        return self._page(request, "setup.html", token=token, problem="", email="")
+
+    async def post_setup(self, request: web.Request) -> web.Response:
+        """Make the operator's account."""
+        self._identity.check_origin(request)
+        form = await self._form(request)
+        token = form.get("t", "")
+        try:
+            email = parse_email(form.get("email", ""))
+        except ValueError as error:
+            values = {"token": token, "problem": str(error), "email": form.get("email", "")}
+            return self._page(request, "setup.html", 422, **values)
+        made = await self._appliance.operate.claim(token, email, self._clients.caller(request).network)
+        page = self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
+        return await self._signed_in(request, page, made.account)
+
+    async def get_join(self, request: web.Request) -> web.Response:
+        """Show the form that an invitation opens."""
+        return self._page(request, "join.html", token=request.query.get("t", ""), problem="", email="")
+
+    async def post_join(self, request: web.Request) -> web.Response:
+        """Make the account of somebody who was invited."""
+        self._identity.check_origin(request)
+        form = await self._form(request)
+        token = form.get("t", "")
+        try:
+            email = parse_email(form.get("email", ""))
+        except ValueError as error:
+            return self._page(request, "join.html", 422, token=token, problem=str(error), email=form.get("email", ""))
+        asked = KeyRequest(email=email, invitation=token or None)
+        made = await self._appliance.accounts.register(asked, self._clients.caller(request))
+        return self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
+
+    # The dashboard
+
+    async def get_dashboard(self, request: web.Request) -> web.Response:
+        """Show who is signed in what they have, and everybody else the way in."""
+        principal = await self._identity.session(request)
+        if principal is None:
+            return self._page(request, "sign-in.html", problem="")
+        return await self._dashboard(request, principal, None)
+
+    async def post_sign_in(self, request: web.Request) -> web.Response:
+        """Exchange a key for a session."""
+        self._identity.check_origin(request)
+        form = await self._form(request)
+        try:
+            principal = await self._appliance.ring.by_key(form.get("key", "").strip())
+        except (Unauthorized, Forbidden) as problem:
+            return self._page(request, "sign-in.html", problem.status, problem=problem.message)
+        if not (principal.may("read") and principal.may("write")) or principal.own_key_only is not None:
+            words = "Sign in with a key that may read and write, after its address was verified."
+            return self._page(request, "sign-in.html", 403, problem=words)
+        response = respond.see_other("../dashboard")
+        return await self._signed_in(request, response, principal.account)
+
+    async def post_sign_out(self, request: web.Request) -> web.Response:
+        """End this session, or with `all` every session of the account."""
+        principal = await self._identity.from_own_page(request)
+        form = await self._form(request)
+        token = None if "all" in form else request.cookies.get(SESSION_COOKIE)
+        await self._appliance.sessions.end(principal.account, token)
+        response = respond.see_other("../dashboard")
+        response.del_cookie(SESSION_COOKIE, path=self._cookie_path(request))
+        return response
+
+    async def post_key(self, request: web.Request) -> web.Response:
+        """Make a key for who is signed in, and show it once."""
+        principal = await self._identity.from_own_page(request)
+        form = await self._form(request)
+        caller = self._clients.caller(request, principal)
+        asked = KeyRequest(email=None, name=" ".join(form.get("name", "").split())[:100] or "Default")
+        if form.get("abilities") == "upload":
+            asked = KeyRequest(email=None, name=asked.name, abilities=("upload",))
+        made = await self._appliance.accounts.register(asked, caller)
+        return await self._dashboard(request, principal, made.secret)
+
+    async def post_revoke(self, request: web.Request) -> web.Response:
+        """Revoke a key of who is signed in."""
+        principal = await self._identity.from_own_page(request)
+        await self._appliance.accounts.revoke(principal, (await self._form(request)).get("key_id", ""))
+        return respond.see_other("../dashboard")
+
+    async def _dashboard(self, request: web.Request, principal: Principal, secret: str | None) -> web.Response:
+        appliance, account = self._appliance, principal.account
+        plans = appliance.plans
+        return self._page(
+            request,
+            "dashboard.html",
+            account=account,
+            plan=plans.of(account),
+            usage=await appliance.quota.usage(account),
+            keys=await appliance.accounts.keys(principal),
+            shown=_key_facts,
+            secret=secret,
+            offers=[(plan, appliance.upgrades.path(account, plan).lstrip("/")) for plan in plans.above(account)],
+        )
+
+    # Shared
+
+    async def _form(self, request: web.Request) -> dict[str, str]:
+        return await read_form(request, Pace(self._appliance.settings.uploads))
+
+    def _page(self, request: web.Request, name: str, http_status: int = 200, **values: Any) -> web.Response:
+        """Return a page whose address may hold a secret: no link on it tells other sites where it came from."""
+        response = self._templates.page(request, name, http_status, **values)
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    async def _signed_in(self, request: web.Request, response: web.Response, account: Account) -> web.Response:
+        sessions = self._appliance.sessions
+        response.set_cookie(
+            SESSION_COOKIE,
+            await sessions.start(account),
+            path=self._cookie_path(request),
+            max_age=sessions.session_s,
+            secure=self._clients.base_url(request).startswith("https:"),
+            httponly=True,
+            samesite="Lax",
+        )
+        return response
+
+    def _cookie_path(self, request: web.Request) -> str:
+        base = self._clients.base_url(request)
+        return "/" + base.partition("://")[2].partition("/")[2]
+
+
+def _link_query(values: Mapping[str, str]) -> dict[str, str]:
+    return {name: values.get(name, "") for name in _LINK_FIELDS}
+
+
+def _key_facts(key: Any) -> str:
+    """Return in words when and from where a key was asked for."""
+    return f"asked for on {show_date(key.created_ms)} from {key.network}"

@@ -1,0 +1,78 @@
+"""The operator's door into a running server: a socket in the data directory that only its owner can open.
+
+`POST /{command}` with JSON values; the answer is what `Operate.perform` returns. Who may open the socket may read the
+database as well, so there is no other check.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+
+from aiohttp import web
+
+from imgpro.appliance import Appliance
+from imgpro.errors import ImgproError
+from imgpro.settings import Uploads
+from imgpro.store.layout import ADMIN_SOCKET
+from imgpro.web import respond
+from imgpro.web.bodies import Pace, read_json
+
+log = logging.getLogger(__name__)
+
+
+class AdminDoor:
+    """Listens in the data directory. Make it with `open`, end it with `close`."""
+
+    def __init__(self, appliance: Appliance) -> None:
+        self._appliance = appliance
+        self._path = appliance.data.root / ADMIN_SOCKET
+        app = web.Application()
+        app.router.add_post("/{command}", self._post)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+
+    async def open(self) -> None:
+        """Begin. A file system without sockets costs the commands, not the server."""
+        try:
+            sock = _bind(self._path)
+        except OSError as error:
+            log.warning("operator's commands need the server to be stopped: no socket at %s (%s)", self._path, error)
+            return
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock).start()
+
+    async def close(self) -> None:
+        """End, and take the name away."""
+        await self._runner.cleanup()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    async def _post(self, request: web.Request) -> web.Response:
+        try:
+            values = await read_json(request, Pace(Uploads()))
+            return respond.json(await self._appliance.operate.perform(request.match_info["command"], values))
+        except ImgproError as problem:
+            return respond.error(problem, self._appliance.home.base)
+        except Exception:
+            log.exception("an operator's command failed")
+            return respond.error(ImgproError())
+
+
+def _bind(path: Path) -> socket.socket:
+    """Bind by way of the directory's descriptor: a path of a socket may have only 107 bytes."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    mask = os.umask(0o177)
+    try:
+        sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+        sock.listen(8)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+        os.close(folder)
+    return sock
