@@ -15,12 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from imgpro.cli import office
+from imgpro.sources import load
+
 ROOT = Path(__file__).resolve().parent.parent
 UNLIMITED = {
     "IMGPRO_ANONYMOUS_UPLOADS_PER_HOUR": "unlimited",
     "IMGPRO_ANONYMOUS_UPLOADS_PER_DAY": "unlimited",
     "IMGPRO_ANONYMOUS_ATTEMPTS_PER_MINUTE": "unlimited",
     "IMGPRO_IMPORTS_PER_HOUR": "unlimited",
+    "IMGPRO_ACCOUNTS_KEYS_PER_ADDRESS_PER_HOUR": "unlimited",
+    "IMGPRO_ACCOUNTS_KEYS_PER_NETWORK_PER_HOUR": "unlimited",
+    "IMGPRO_ACCOUNTS_REQUESTS_PER_MINUTE": "unlimited",
 }
 START_S = 30.0
 
@@ -130,15 +136,52 @@ class Server:
         path = path.removeprefix(self.base)
         return self.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
-    def upload(self, body: bytes, filename: str = "picture", /, **fields: str) -> Answer:
+    def upload(
+        self,
+        body: bytes,
+        filename: str = "picture",
+        /,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **fields: str,
+    ) -> Answer:
         content, kind = multipart([("file", filename, body), *((k, None, v.encode()) for k, v in fields.items())])
-        return self.request("POST", "/v1/upload", content, {"Content-Type": kind})
+        return self.request("POST", "/v1/upload", content, {"Content-Type": kind, **bearer(key), **(headers or {})})
 
-    def must_upload(self, body: bytes, filename: str = "picture", /, **fields: str) -> dict[str, Any]:
-        answer = self.upload(body, filename, **fields)
+    def must_upload(
+        self, body: bytes, filename: str = "picture", /, *, key: str | None = None, **fields: str
+    ) -> dict[str, Any]:
+        answer = self.upload(body, filename, key=key, **fields)
         assert answer.status == 201, answer
         found: dict[str, Any] = answer.json()
         return found
+
+    def api(self, method: str, path: str, body: Any = None, *, key: str | None = None, **headers: str) -> Answer:
+        """Ask for something with a JSON body."""
+        content = None if body is None else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        return self.request(method, path.removeprefix(self.base), content, {**kind, **bearer(key), **named})
+
+    def new_key(self, email: str, *, verified: bool = True, **fields: Any) -> str:
+        """Create an account and return its key; `verified` by the operator's word."""
+        answer = self.api("POST", "/v1/keys", {"email": email, **fields})
+        assert answer.status == 201, answer
+        made = answer.json()
+        if verified:
+            self.operate("verify", email=email, keep=[made["key_id"]])
+        secret: str = made["key"]
+        return secret
+
+    def operate(self, command: str, **values: Any) -> dict[str, Any]:
+        """Carry out an operator's command on the running server."""
+        return office.perform(load({}, None, {}), self.data, command, values)
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    """Return the header that carries a key."""
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
 def multipart(parts: list[tuple[str, str | None, bytes]]) -> tuple[bytes, str]:

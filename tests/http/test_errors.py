@@ -48,6 +48,12 @@ PRODUCERS = {
         lambda s: s.request("DELETE", "/v1/media/AAAAAAAAAAAA"),
     ]),
     errors.Forbidden: ({"IMGPRO_ANONYMOUS_ENABLED": "false"}, [put]),
+    errors.KeyLimitReached: ({}, [
+        lambda s: [s.api("POST", "/v1/keys", {"email": "ann@example.org"}) for _ in range(4)][-1],
+    ]),
+    errors.RegistrationClosed: ({"IMGPRO_ACCOUNTS_REGISTRATION": "closed"}, [
+        lambda s: s.api("POST", "/v1/keys", {"email": "ann@example.org"}),
+    ]),
     errors.NotFound: ({}, [
         lambda s: s.get("/t/AAAAAAAAAAAA.png"),
         lambda s: s.get("/nothing/here.txt"),
@@ -96,6 +102,9 @@ ELSEWHERE = {
     errors.FetchFailed: "test_import.py",
     errors.FetchTimedOut: "test_import.py",
     errors.Busy: "test_limits.py",
+    errors.QuotaExceeded: "test_quota.py",
+    errors.IdempotencyKeyConflict: "test_organise.py",
+    errors.IdempotencyKeyInProgress: "test_organise.py",
 }
 CASES = [(kind, number) for kind, (_, calls) in PRODUCERS.items() for number in range(len(calls))]
 
@@ -158,7 +167,7 @@ def test_each_error_speaks_for_itself(kind):
         ("GET", "/v1/upload", "POST"),
         ("GET", "/v1/upload/x", "PUT"),
         ("PUT", "/v1/import", "POST"),
-        ("POST", "/v1/media/AAAAAAAAAAAA", "DELETE, GET, HEAD"),
+        ("POST", "/v1/media/AAAAAAAAAAAA", "DELETE, GET, HEAD, PATCH"),
         ("PUT", "/AAAAAAAAAAAA/delete", "DELETE, GET, HEAD, POST"),
         ("DELETE", "/", "GET, HEAD"),
     ],

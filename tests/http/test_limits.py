@@ -277,7 +277,7 @@ def test_without_an_end_pictures_are_immutable(tmp_path):
         assert "expires_at" not in found
         for path in (found["src"], found["sizes"]["s"]["src"], f"/t/{found['id']}.webp"):
             for _ in range(2):
-                assert server.get(path).headers["Cache-Control"] == "public, max-age=31536000, immutable"
+                assert server.get(path).headers["Cache-Control"] == "public, max-age=31536000, immutable, s-maxage=300"
         short = server.must_upload(PNG, ttl="300")
         assert short["expires_at"] == short["created_at"] + 300
 

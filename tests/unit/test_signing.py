@@ -1,3 +1,5 @@
+from urllib.parse import parse_qsl
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +52,54 @@ def test_a_short_secret_and_a_subject_of_two_lines_are_refused():
         Signer(b"short")
     with pytest.raises(ValueError):
         SIGNER.sign("view", "a\nb")
+
+
+QUERY_SIGNER = Signer(b"s" * 32)
+
+
+def signed(purpose="upgrade", shown="acc_1", expires_s=2_000, *bound):
+    return dict(parse_qsl(QUERY_SIGNER.query(purpose, shown, expires_s, *bound)))
+
+
+def test_a_signed_query_holds_until_it_ends():
+    query = signed("upgrade", "acc_1", 2_000, "pro", 0)
+    assert QUERY_SIGNER.verify_query(query, "upgrade", 1_999, "pro", 0)
+    assert not QUERY_SIGNER.verify_query(query, "upgrade", 2_000, "pro", 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"t": "acc_2"},
+        {"exp": "9999999999"},
+        {"exp": "+2000"},
+        {"exp": " 2000"},
+        {"exp": "२०००"},
+        {"exp": ""},
+        {"sig": ""},
+        {"sig": "x"},
+        {"t": "acc_1\n"},
+        {"t": "\ud800"},
+        {"sig": "\ud800"},
+    ],
+)
+def test_a_signed_query_that_was_changed_is_refused(change):
+    query = {**signed("upgrade", "acc_1", 2_000, "pro", 0), **change}
+    assert not QUERY_SIGNER.verify_query(query, "upgrade", 1_000, "pro", 0)
+
+
+def test_a_signed_query_is_for_its_purpose_and_what_it_is_bound_to():
+    query = signed("upgrade", "acc_1", 2_000, "pro", 0)
+    assert not QUERY_SIGNER.verify_query(query, "verify", 1_000, "pro", 0)
+    assert not QUERY_SIGNER.verify_query(query, "upgrade", 1_000, "scale", 0)
+    assert not QUERY_SIGNER.verify_query(query, "upgrade", 1_000, "pro", 1)
+    assert not QUERY_SIGNER.verify_query(query, "upgrade", 1_000)
+    assert not Signer(b"t" * 32).verify_query(query, "upgrade", 1_000, "pro", 0)
+    for name in query:
+        assert not QUERY_SIGNER.verify_query({k: v for k, v in query.items() if k != name}, "upgrade", 1_000, "pro", 0)
+
+
+def test_what_is_bound_cannot_slide_into_what_is_shown():
+    query = signed("verify", "ab", 2_000, "c")
+    assert not QUERY_SIGNER.verify_query({**query, "t": "a"}, "verify", 1_000, "bc")
+    assert not QUERY_SIGNER.verify_query({**query, "t": "ab c"}, "verify", 1_000)

@@ -1,0 +1,206 @@
+"""The operator's way in and the operator's commands: against a running server, and without one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.pictures import encoded, make_image
+from tests.servers import ROOT, UNLIMITED, Server, running
+
+PNG = encoded(make_image("RGB", (32, 24)), "PNG")
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def imgpro(*args, data=None, **options):
+    """Run a command the way a person does."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("IMGPRO_")}
+    command = [sys.executable, "-m", "imgpro", *args, *(["--data", str(data)] if data else [])]
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("operator") / "data", UNLIMITED) as found:
+        yield found
+
+
+def claim(server, link, email="op@example.org"):
+    path, _, query = link.removeprefix(server.base).partition("?")
+    return server.request("POST", path, f"{query}&email={email}".encode(), FORM)
+
+
+def test_the_first_start_prints_a_link_that_makes_the_operator_once(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        link = re.search(r"http://\S+/setup\?t=\w+", server.log())[0]
+        assert len(server.log().splitlines()) < 15
+        for _ in range(2):
+            assert server.get(link).status == 200  # looking at it uses nothing up
+        assert server.get(link[:-1]).status == 404
+        assert claim(server, link, "no address").status == 422
+        made = claim(server, link)
+        assert made.status == 200
+        key = re.search(rb"img_live_[0-9A-Za-z]{32}", made.body)[0].decode()
+        cookie = made.headers["Set-Cookie"].partition(";")[0]
+        assert b"op@example.org" in server.get("/dashboard", Cookie=cookie).body
+        usage = server.api("GET", "/v1/usage", key=key).json()
+        assert usage["plan"] == "operator"
+        assert usage["uploads"]["limit"] is None
+        assert usage["storage"]["limit"] is None
+        assert "expires_at" not in server.must_upload(PNG, key=key)
+        # Used up, and no way back: not by the link, not by a new one, not at the next start.
+        assert claim(server, link, "eve@example.org").status == 404
+        assert server.get(link).status == 404
+        again = imgpro("setup-link", data=server.data)
+        assert (again.returncode, again.stdout) == (1, "")
+        assert "operator already" in again.stderr
+        server.stop()
+        before = len(server.log())
+        server.start()
+        assert "setup?t=" not in server.log()[before:]
+
+
+def test_a_new_link_ends_the_one_before(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        first = re.search(r"http://\S+/setup\?t=\w+", server.log())[0]
+        done = imgpro("setup-link", data=server.data)
+        assert (done.returncode, done.stderr) == (0, "")
+        second = done.stdout.strip()
+        assert server.get(first).status == 404
+        assert claim(server, second).status == 200
+
+
+def test_whoever_took_the_operators_address_before_keeps_nothing(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        thief = server.new_key("op@example.org", verified=False)
+        link = re.search(r"http://\S+/setup\?t=\w+", server.log())[0]
+        assert claim(server, link).status == 200
+        assert server.api("GET", "/v1/usage", key=thief).status == 401
+
+
+def test_the_commands_on_a_running_server(server):
+    key = server.new_key("ann@example.org", verified=False)
+    other = server.api("POST", "/v1/keys", {"email": "ann@example.org", "name": "other"}).json()
+    rows = json.loads(imgpro("accounts", "list", "--json", data=server.data).stdout)
+    (row,) = [row for row in rows if row["email"] == "ann@example.org"]
+    assert row["verified"] is False
+    assert [key["status"] for key in row["keys"]] == ["unconfirmed", "unconfirmed"]
+    assert len(row["links"]) == 2
+    shown = imgpro("accounts", "list", data=server.data)
+    assert row["links"][0] in shown.stdout
+    assert shown.stderr == ""
+    done = imgpro("accounts", "verify", "Ann@example.org", "--keep", other["key_id"], data=server.data)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert [server.api("GET", "/v1/usage", key=k).status for k in (key, other["key"])] == [401, 200]
+    done = imgpro("accounts", "plan", "ann@example.org", "scale", data=server.data)
+    assert done.stdout == "ann@example.org is on the plan scale\n"
+    assert server.api("GET", "/v1/usage", key=other["key"]).json()["plan"] == "scale"
+
+
+def test_blocking_takes_effect_at_once(server):
+    key = server.new_key("mallory@example.org")
+    found = server.must_upload(PNG, key=key)
+    assert imgpro("accounts", "block", "mallory@example.org", data=server.data).returncode == 0
+    answer = server.upload(PNG, key=key)
+    assert (answer.status, answer.json()["error"]) == (403, "forbidden")
+    assert "blocked" in answer.json()["message"]
+    assert server.api("POST", "/v1/keys", {"email": "mallory@example.org"}).status == 403
+    assert server.get(found["src"]).status == 200
+    assert imgpro("accounts", "unblock", "mallory@example.org", data=server.data).returncode == 0
+    assert server.upload(PNG, key=key).status == 201
+    refused = imgpro("accounts", "block", "mallory@example.org", "--delete-pictures", data=server.data, input="n\n")
+    assert refused.returncode == 1
+    done = imgpro("accounts", "block", "mallory@example.org", "--delete-pictures", "--yes", data=server.data)
+    assert done.stdout == "mallory@example.org is blocked; 2 pictures were deleted\n"
+    assert server.get(found["src"]).status == 404
+
+
+def test_any_picture_can_be_deleted(server):
+    found = server.must_upload(PNG, key=server.new_key("bob@example.org"), public="false")
+    anonymous = server.must_upload(PNG)
+    done = imgpro("accounts", "delete-picture", found["id"], anonymous["id"], "--yes", data=server.data)
+    assert done.stdout == "2 pictures were deleted\n"
+    assert server.get(anonymous["src"]).status == 404
+    assert imgpro("accounts", "delete-picture", "short", "--yes", data=server.data).returncode == 1
+
+
+def test_the_operators_key_deletes_any_picture_and_sees_no_private_one(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        link = re.search(r"http://\S+/setup\?t=\w+", server.log())[0]
+        key = re.search(rb"img_live_[0-9A-Za-z]{32}", claim(server, link).body)[0].decode()
+        theirs = server.must_upload(PNG, key=server.new_key("ann@example.org"), public="false")
+        anonymous = server.must_upload(PNG)
+        assert server.api("GET", f"/v1/media/{theirs['id']}", key=key).status == 404
+        assert server.api("PATCH", f"/v1/media/{theirs['id']}", {"public": True}, key=key).status == 404
+        for found in (theirs, anonymous):
+            assert server.api("DELETE", f"/v1/media/{found['id']}", key=key).status == 200
+            assert server.get(found["src"]).status == 404
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("verify", "nobody@example.org"), "no account"),
+        (("verify", "not an address"), ""),
+        (("verify", "ann@example.org", "--keep", "key_nothing00"), "not a key that waits"),
+        (("approve", "ann@example.org"), "asks for no plan"),
+        (("decline", "ann@example.org"), "asks for no plan"),
+    ],
+)
+def test_a_command_that_cannot_be_done_says_why(server, args, words):
+    if args[1] == "ann@example.org":
+        server.api("POST", "/v1/keys", {"email": "ann@example.org"})
+    done = imgpro("accounts", *args, data=server.data)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_only_the_owner_of_the_data_can_open_the_door(server):
+    assert (server.data / "admin.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_server_the_commands_work_on_the_data(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        key = server.new_key("ann@example.org", verified=False)
+        key_id = server.api("GET", "/v1/keys", key=key).json()["data"][0]["key_id"]
+        assert server.stop() == 0
+        assert not (server.data / "admin.sock").exists()
+        done = imgpro("accounts", "verify", "ann@example.org", "--keep", key_id, data=server.data)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        link = imgpro("setup-link", data=server.data).stdout.strip()
+        server.start()
+        assert server.api("GET", "/v1/usage", key=key).json()["verified"] is True
+        assert link.startswith("http://localhost")  # no address was configured, and none is known
+
+
+def test_a_killed_server_leaves_a_door_that_is_no_obstacle(tmp_path):
+    server = Server(tmp_path / "data", UNLIMITED)
+    try:
+        server.start()
+        server.stop(9)
+        assert (server.data / "admin.sock").exists()
+        assert imgpro("accounts", "list", data=server.data).returncode == 0
+        server.start()
+        assert imgpro("accounts", "list", data=server.data).returncode == 0
+    finally:
+        server.close()
+
+
+def test_a_data_directory_with_a_long_path(tmp_path):
+    data = tmp_path / ("long" * 30) / "data"
+    data.parent.mkdir()
+    with running(data, UNLIMITED) as server:
+        assert imgpro("accounts", "list", data=server.data).returncode == 0
+
+
+def test_no_data_no_command(tmp_path):
+    done = imgpro("accounts", "list", data=tmp_path / "nothing")
+    assert done.returncode == 10
+    assert "Try:" in done.stderr
+    assert not (tmp_path / "nothing").exists()
