@@ -1,5 +1,6 @@
 """The durability law as a check: what must hold in a data directory and in what a restarted server answers."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def check_disk(data: Path, database_dir: Path | None = None) -> int:
         assert kept["images"] == conn.execute("SELECT count(*) FROM images").fetchone()[0]
         assert kept["blobs"] == len(rows)
         assert conn.execute("SELECT count(*) FROM blobs WHERE seq NOT IN (SELECT blob FROM images)").fetchone() == (0,)
+        check_owned(conn)
     conn.close()
     files = {path.name: path for path in blobs(data)}
     assert set(rows) <= set(files), "a row without its blob"
@@ -51,3 +53,36 @@ def check_answers(server: Server, load: Load) -> None:
 def cached_digests(data: Path) -> set[str]:
     """Return the pictures that have a derivative on disk."""
     return {path.parent.name for path in (data / "cache").rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"}
+
+
+def check_owned(conn: sqlite3.Connection) -> None:
+    """Check what is kept beside the pictures of accounts: sums, tags and the words they are found by."""
+    pictures = conn.execute("SELECT seq, account, namespace, tags, stored_bytes, created_ms FROM images").fetchall()
+    accounts: dict[int, list[int]] = {}
+    spaces: dict[tuple[int, str], list[int]] = {}
+    tagged: dict[tuple[int, str], list[int]] = {}
+    rows = set()
+    for seq, account, namespace, tags, size, created_ms in pictures:
+        if account is None:
+            continue
+        accounts.setdefault(account, []).append(size)
+        if namespace is not None:
+            spaces.setdefault((account, namespace), []).append(size)
+        for tag in json.loads(tags):
+            tagged.setdefault((account, tag), []).append(size)
+            rows.add((account, tag, created_ms, seq, size))
+    kept = conn.execute("SELECT seq, images, stored_bytes FROM accounts WHERE images > 0 OR stored_bytes > 0")
+    assert {row[0]: row[1:] for row in kept} == _sums(accounts)
+    for table, expected in (("namespace_totals", spaces), ("tag_totals", tagged)):
+        found = conn.execute(f"SELECT account, name, images, stored_bytes FROM {table}")
+        assert {row[:2]: row[2:] for row in found} == _sums(expected)
+    assert set(conn.execute("SELECT account, tag, created_ms, image, stored_bytes FROM image_tags")) == rows
+    for account in accounts:
+        words = conn.execute("SELECT rowid FROM images_text WHERE images_text MATCH ?", (f"owner : a{account}",))
+        assert {row[0] for row in words} == {row[0] for row in pictures if row[1] == account}
+    everything = conn.execute("SELECT count(*) FROM images_text").fetchone()[0]
+    assert everything == sum(map(len, accounts.values())), "words of pictures that are gone"
+
+
+def _sums(groups: dict) -> dict:
+    return {name: (len(sizes), sum(sizes)) for name, sizes in groups.items()}

@@ -66,7 +66,9 @@ class Tickets:
             fields = msgspec.json.decode(link.details or "{}", type=dict[str, str])
             return Ticket(Principal(account, key), hashed, fields)
 
-        found = await self._db.write(read)
+        async with self._db.reader() as reader:
+            works = await queries_accounts.link_works(reader, hashed, "ticket", now_ms)
+        found = await self._db.write(read) if works else None
         if found is None:
             raise NotFound("This upload ticket was used already or has ended.")
         if found.principal.account.blocked_ms is not None:

@@ -285,6 +285,14 @@ def link_by_hash(conn: sqlite3.Connection, token_hash: bytes, purpose: LinkPurpo
     return Link(**dict(zip(names, row, strict=True)))
 
 
+async def link_works(conn: aiosqlite.Connection, token_hash: bytes, purpose: LinkPurpose, now_ms: int) -> bool:
+    """Tell whether a link still works, read by a reader: guesses of strangers shall not reach the writer."""
+    rows = await conn.execute_fetchall(
+        "SELECT 1 FROM links WHERE hash = ? AND purpose = ? AND expires_ms > ?", (token_hash, purpose, now_ms)
+    )
+    return bool(list(rows))
+
+
 def use_link(conn: sqlite3.Connection, token_hash: bytes, purpose: LinkPurpose, now_ms: int) -> Link | None:
     """Return a link that still works, which it then does no more."""
     link = link_by_hash(conn, token_hash, purpose, now_ms)

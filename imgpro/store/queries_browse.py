@@ -8,8 +8,8 @@ BY, CROSS JOIN); the planner and its statistics have no say. Four ways, chosen b
   up for each entry. Any of several tags: one bounded walk per tag, merged.
 - text: walk the full-text index. Order is that of arrival (`seq`), which the index has for nothing; by time it would
   have to find and sort all matches for each page.
-- set: few pictures come into question (given ids, a filter with few pictures beside a text): read them all, have
-  their text judged by a small index in memory, sort. Asking the big index about one picture costs 0.1 ms.
+- set: few pictures come into question (given ids, a rare filter beside a text): read them all, have their text judged
+  by a small index in memory, sort. Asking the big index about a single picture costs 0.1 ms.
 - nothing: a filter has no picture at all.
 
 Where filters are combined, many entries may have to be passed over for one that fits. Then a walk goes in windows of a
@@ -22,8 +22,7 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Sequence
-from heapq import merge
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import aiosqlite
@@ -33,18 +32,21 @@ from imgpro.model import Image, Principal, StoredFormat
 from imgpro.store.queries import IMAGE_COLUMNS, image_of
 
 Position = tuple[int, int]  # (created_ms, seq) of a picture; a text list looks at seq alone
+Way = Literal["scan", "text", "set", "nothing"]
+
 START: Final[Position] = (2**62, 2**62)
 MAX_NAMES: Final = 10_000  # of namespaces or tags in one answer
+CLOCK_SLACK_MS: Final = 86_400_000
 _END: Final[Position] = (0, 0)
-_SMALL: Final = 200  # so few pictures are read as a set where there is a text
-_COUNTED: Final = 5_000  # entries counted at most to learn how rare a filter is
 _MANY: Final = 2**62
-_INT = "the number of a picture"
+_COUNTED: Final = 5_000  # entries counted at most to learn how rare a filter is
+_SMALL: Final = 500  # so few pictures are read as a set where there is a text
+_NARROW: Final = 1_000  # so few pictures with all of several tags are read as a set
 
-_ROWS: Final = f"SELECT i.created_ms, i.seq, {IMAGE_COLUMNS}"
+_ROWS: Final = f"i.created_ms, i.seq, {IMAGE_COLUMNS}"
 _BLOB: Final = "CROSS JOIN blobs b ON b.seq = i.blob"
 _ALIVE: Final = "(i.expires_ms IS NULL OR i.expires_ms > ?)"
-_BY_TIME: Final = "{created} >= ?"
+_WITHIN: Final = "i.created_ms >= ? AND i.created_ms < ?"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +69,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[str, ...] = ()
 
 
-class Listed(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True):
     """A picture in a list and where it stands."""
 
     position: Position
@@ -75,13 +77,13 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What one step found. `resume`: where the walk goes on below; None: `listed` is full, or all has been seen."""
+    """What one step found. `resume`: where the walk goes on; None: `placed` is full, or all has been seen."""
 
-    listed: list[Listed]
+    placed: list[Placed]
     resume: Position | None
 
 
-class Counted(msgspec.Struct, frozen=True):
+class Listed(msgspec.Struct, frozen=True):
     """A namespace or tag, how many pictures it has, and their bytes as stored."""
 
     name: str
@@ -97,11 +99,14 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Posting(msgspec.Struct, frozen=True):
-    """Index entries of an account in the order of lists: `table` where they are `equal` to some values."""
+    """Index entries in the order of lists: those of `table` that are `equal` to an account and a name.
+
+    The table's alias is `t` for tags and `i` for pictures.
+    """
 
     table: str
     equal: Condition
-    alias: str = "i"
+    alias: Literal["i", "t"] = "i"
 
     @property
     def created(self) -> str:
@@ -113,8 +118,13 @@ class Posting(msgspec.Struct, frozen=True):
         """The column with the number of the picture."""
         return "t.image" if self.alias == "t" else "i.seq"
 
+    @property
+    def order(self) -> str:
+        """The order of lists."""
+        return f"ORDER BY {self.created} DESC, {self.seq} DESC"
+
     def between(self, low: Position, high: Position) -> tuple[str, list[Any]]:
-        """Return FROM and WHERE for the entries from `low` (inclusive) to `high` (exclusive)."""
+        """Return the condition for entries from `low` (inclusive) to `high` (exclusive), and its values."""
         position = f"({self.created}, {self.seq})"
         sql = f"{self.equal.sql} AND {position} >= (?, ?) AND {position} < (?, ?)"
         return sql, [*self.equal.values, *low, *high]
@@ -123,18 +133,22 @@ class Posting(msgspec.Struct, frozen=True):
 class Filter(msgspec.Struct, frozen=True):
     """One filter, both ways: as `postings` to walk (several: any of them), and as a `test` of a picture.
 
-    `size` says how many pictures it has, as exactly as is known.
+    `size` says how many pictures it has, as exactly as is known; the numbers of all of them are from `first` to `last`
+    (exclusive).
     """
 
+    kind: Literal["ids", "tags", "namespace", "format", "account"]
     postings: tuple[Posting, ...]
-    test: Condition | None
+    test: Condition | None = None
     size: int = _MANY
+    first: int = 0
+    last: int = _MANY
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How a list is read; made by `list_plan`, good for the pages of one request."""
 
-    way: Literal["scan", "text", "set", "nothing"]
+    way: Way
     postings: tuple[Posting, ...] = ()
     tests: tuple[Condition, ...] = ()
     low: Position = _END
@@ -154,63 +168,63 @@ async def list_plan(conn: aiosqlite.Connection, wanted: Wanted) -> Plan:
     """Choose how to read a list; looks at a few counts where there is a choice."""
     low = (wanted.since_ms, 0) if wanted.since_ms is not None else _END
     high = (wanted.until_ms, 0) if wanted.until_ms is not None else START
-    account = Filter((_account_posting(wanted),), None)
-    filters = _filters(wanted)
     match = text_match(wanted)
+    filters = _filters(wanted)
+    account = Filter("account", (_account_posting(wanted),), Condition(_WITHIN, (low[0], high[0])))
     if wanted.ids:
-        filters = [Filter((_ids_posting(wanted),), None, 0), *filters]
-        tests = [*_tests(filters), *_own(wanted)]
-        return Plan(way="set", postings=filters[0].postings, tests=tuple(tests), low=low, high=high, match=match)
+        ids = Filter("ids", (_ids_posting(wanted),))
+        return _plan("set", wanted, filters, ids, low=low, high=high, match=match)
+    if match and (low, high) != (_END, START):
+        filters.append(account)
     if len(filters) > 1 or (match and filters):
-        filters = await _sized(conn, wanted, filters, low, high)
-        if not all(each.size for each in filters):
-            return Plan(way="nothing")
-    if match:
-        return await _text_plan(conn, wanted, account, filters, (low, high), match)
-    driver = min(filters, key=lambda each: each.size) if filters else account
-    tests = [*_tests(each for each in filters if each is not driver), *_own(wanted)]
-    return Plan(way="scan", postings=driver.postings, tests=tuple(tests), low=low, high=high)
-
-
-async def _text_plan(
-    conn: aiosqlite.Connection,
-    wanted: Wanted,
-    account: Filter,
-    filters: list[Filter],
-    limits: tuple[Position, Position],
-    match: str,
-) -> Plan:
-    low, high = limits
-    first, last = 0, _MANY
-    if (low, high) != (_END, START):
-        # Times and numbers rise together unless a clock was set back, so the numbers have to be looked at.
-        count, first, last = await _span(conn, account.postings[0], low, high)
-        account = Filter(account.postings, None, count)
-        filters = [*filters, account]
+        totals = await _totals(conn, wanted)
+        filters = [await _sized(conn, totals, each, low, high) for each in filters]
     rarest = min(filters, key=lambda each: each.size, default=account)
     if rarest.size == 0:
         return Plan(way="nothing")
+    if not match:
+        return _plan("scan", wanted, filters, rarest, low=low, high=high)
     if rarest.size <= _SMALL:
-        tests = [*_tests(each for each in filters if each is not rarest), *_own(wanted)]
-        return Plan(way="set", postings=rarest.postings, tests=tuple(tests), low=low, high=high, match=match)
-    tests = [*_tests(filters), *_own(wanted)]
-    if account in filters:
-        tests.append(Condition("i.created_ms >= ? AND i.created_ms < ?", (low[0], high[0])))
-    return Plan(way="text", tests=tuple(tests), low=(0, first), high=(0, last), match=match)
+        return _plan("set", wanted, filters, rarest, low=low, high=high, match=match)
+    low = (0, max((each.first for each in filters), default=0))
+    high = (0, min((each.last for each in filters), default=_MANY))
+    return _plan("text", wanted, [_looked_up(each) for each in filters], None, low=low, high=high, match=match)
+
+
+def _plan(
+    way: Way,
+    wanted: Wanted,
+    filters: Sequence[Filter],
+    walked: Filter | None,
+    *,
+    low: Position,
+    high: Position,
+    match: str = "",
+) -> Plan:
+    """Return the plan that walks one filter, if any, and tests the others."""
+    tests = [each.test for each in filters if each is not walked and each.test is not None]
+    if wanted.key is not None:
+        tests.append(Condition("i.key = ?", (wanted.key,)))
+    postings = walked.postings if walked else ()
+    return Plan(way=way, postings=postings, tests=tuple(tests), low=low, high=high, match=match)
 
 
 def _filters(wanted: Wanted) -> list[Filter]:
     """Return the filters that have postings of their own: each tag (all) or the tags (any), namespace, format."""
     groups = [(tag,) for tag in wanted.tags] if wanted.tag_mode == "all" else [wanted.tags]
-    found = [Filter(tuple(_tag_posting(wanted, tag) for tag in tags), _tagged(wanted, tags)) for tags in groups if tags]
+    found = [
+        Filter("tags", tuple(_tag_posting(wanted, tag) for tag in group), _tagged(wanted, group))
+        for group in groups
+        if group
+    ]
     if wanted.namespace is not None:
         equal = Condition("i.account = ? AND i.namespace = ?", (wanted.account, wanted.namespace))
-        test = Condition("i.namespace = ?", (wanted.namespace,))
-        found.append(Filter((Posting("images i INDEXED BY images_by_namespace", equal),), test))
+        posting = Posting("images i INDEXED BY images_by_namespace", equal)
+        found.append(Filter("namespace", (posting,), Condition("i.namespace = ?", (wanted.namespace,))))
     if wanted.format is not None:
         equal = Condition("i.account = ? AND i.format = ?", (wanted.account, wanted.format))
-        test = Condition("i.format = ?", (wanted.format,))
-        found.append(Filter((Posting("images i INDEXED BY images_by_format", equal),), test))
+        posting = Posting("images i INDEXED BY images_by_format", equal)
+        found.append(Filter("format", (posting,), Condition("i.format = ?", (wanted.format,))))
     return found
 
 
@@ -219,75 +233,120 @@ def _account_posting(wanted: Wanted) -> Posting:
 
 
 def _ids_posting(wanted: Wanted) -> Posting:
-    marks = ", ".join("?" * len(wanted.ids))
-    equal = Condition(f"i.id IN ({marks}) AND i.account = ?", (*wanted.ids, wanted.account))
+    equal = Condition(f"i.id IN ({_marks(wanted.ids)}) AND i.account = ?", (*wanted.ids, wanted.account))
     return Posting("images i INDEXED BY sqlite_autoindex_images_1", equal)
 
 
 def _tag_posting(wanted: Wanted, tag: str) -> Posting:
-    # The primary key: the name that SQLite gave it is part of its file format.
+    # The primary key, by the name that SQLite gives it.
     equal = Condition("t.account = ? AND t.tag = ?", (wanted.account, tag))
     return Posting("image_tags t INDEXED BY sqlite_autoindex_image_tags_1", equal, "t")
 
 
 def _tagged(wanted: Wanted, tags: Sequence[str]) -> Condition:
     # By picture, not by tag: all tags of neighbouring pictures lie on one page of this index.
-    marks = ", ".join("?" * len(tags))
     sql = (
         "EXISTS (SELECT 1 FROM image_tags o INDEXED BY image_tags_by_image "
-        f"WHERE o.image = {{seq}} AND o.account = ? AND o.tag IN ({marks}))"
+        f"WHERE o.image = {{seq}} AND o.account = ? AND o.tag IN ({_marks(tags)}))"
     )
     return Condition(sql, (wanted.account, *tags))
 
 
-def _tests(filters: Iterable[Filter]) -> list[Condition]:
-    return [each.test for each in filters if each.test is not None]
+def _looked_up(each: Filter) -> Filter:
+    """Return a filter whose test, if it is rare, is a look into a list of numbers instead of into each picture."""
+    if each.kind == "account" or each.size > _COUNTED:
+        return each
+    lists = [f"SELECT {posting.seq} FROM {posting.table} WHERE {posting.equal.sql}" for posting in each.postings]
+    values = tuple(value for posting in each.postings for value in posting.equal.values)
+    # The plus sign keeps the planner from asking the full-text index for each number of the list.
+    return msgspec.structs.replace(each, test=Condition(f"+{{seq}} IN ({' UNION ALL '.join(lists)})", values))
 
 
-def _own(wanted: Wanted) -> list[Condition]:
-    return [Condition("i.key = ?", (wanted.key,))] if wanted.key is not None else []
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+async def _totals(conn: aiosqlite.Connection, wanted: Wanted) -> dict[tuple[str, str], int]:
+    """Return how many pictures the tags and the namespace have, by kind and name; none are left out."""
+    rows = await conn.execute_fetchall(
+        f"SELECT 'tags', name, images FROM tag_totals WHERE account = ? AND name IN ({_marks(wanted.tags)}) "
+        "UNION ALL SELECT 'namespace', name, images FROM namespace_totals WHERE account = ? AND name = ?",
+        (wanted.account, *wanted.tags, wanted.account, wanted.namespace),
+    )
+    return {(kind, name): images for kind, name, images in rows}
 
 
 async def _sized(
-    conn: aiosqlite.Connection, wanted: Wanted, filters: list[Filter], low: Position, high: Position
-) -> list[Filter]:
-    """Return the filters with their sizes: kept totals for tags and namespaces, counted up to a limit for a format."""
-    marks = ", ".join("?" * len(wanted.tags))
-    rows = await conn.execute_fetchall(
-        f"SELECT name, images FROM tag_totals WHERE account = ? AND name IN ({marks}) "
-        "UNION ALL SELECT NULL, images FROM namespace_totals WHERE account = ? AND name = ?",
-        (wanted.account, *wanted.tags, wanted.account, wanted.namespace),
-    )
-    totals: dict[str | None, int] = dict(map(tuple, rows))
-    sized = []
-    for each in filters:
-        posting = each.postings[0]
-        if posting.alias == "t":
-            size = sum(totals.get(one.equal.values[1], 0) for one in each.postings)
-        elif "images_by_namespace" in posting.table:
-            size = totals.get(None, 0)
-        else:
-            size, _, _ = await _span(conn, posting, low, high)
-        sized.append(Filter(each.postings, each.test, size))
-    return sized
+    conn: aiosqlite.Connection,
+    totals: Mapping[tuple[str, str], int],
+    each: Filter,
+    low: Position,
+    high: Position,
+) -> Filter:
+    """Return a filter with its size: kept for tags and namespaces, counted up to a limit otherwise and if it is few."""
+    if each.kind in ("tags", "namespace"):
+        size = sum(totals.get((each.kind, posting.equal.values[1]), 0) for posting in each.postings)
+        if size > _COUNTED:
+            return msgspec.structs.replace(each, size=size)
+    spans = [await _span(conn, posting, low, high) for posting in each.postings]
+    size = sum(count for count, _, _ in spans)
+    if size > _COUNTED:
+        first, last = await _loose_span(conn, each.postings[0], low, high) if each.kind == "account" else (0, _MANY)
+        return msgspec.structs.replace(each, first=first, last=last)
+    first, last = min(first for _, first, _ in spans), max(last for _, _, last in spans)
+    return msgspec.structs.replace(each, size=size, first=first, last=last)
 
 
-async def _span(
-    conn: aiosqlite.Connection, posting: Posting, low: Position, high: Position
-) -> tuple[int, int, int]:
-    """Return how many entries lie between two positions, and from which number up to which (exclusive).
-
-    More than `_COUNTED` are many, and may have any number.
-    """
+async def _span(conn: aiosqlite.Connection, posting: Posting, low: Position, high: Position) -> tuple[int, int, int]:
+    """Return how many entries lie between two positions, counted up to a limit, and the span of their numbers."""
     where, values = posting.between(low, high)
     rows = await conn.execute_fetchall(
         f"SELECT count(*), min(n), max(n) FROM (SELECT {posting.seq} AS n FROM {posting.table} WHERE {where} LIMIT ?)",
         (*values, _COUNTED + 1),
     )
     count, first, last = next(iter(rows))
-    if count > _COUNTED:
-        return _MANY, 0, _MANY
     return count, first or 0, (last or 0) + 1
+
+
+async def _loose_span(conn: aiosqlite.Connection, posting: Posting, low: Position, high: Position) -> tuple[int, int]:
+    """Return between which numbers the pictures of a time are, judged by those of a day before and a day after.
+
+    Times and numbers rise together but for what a wrong clock did. Looking at all numbers of a long time would cost
+    more than the search itself, so pictures whose time was wrong by more than a day may be missed here. Of the others
+    none are, unless there is no picture of a right time among a hundred neighbours.
+    """
+    ends = []
+    for function, start, end, order in (
+        ("min", _END, (low[0] - CLOCK_SLACK_MS, 0), posting.order),
+        ("max", (high[0] + CLOCK_SLACK_MS, 0), START, posting.order.replace(" DESC", "")),
+    ):
+        where, values = posting.between(start, end)
+        nearest = f"SELECT {posting.seq} AS n FROM {posting.table} WHERE {where} {order} LIMIT 100"
+        (row,) = await conn.execute_fetchall(f"SELECT {function}(n) FROM ({nearest})", values)
+        ends.append(row[0])
+    first, last = ends
+    return first or 0, last or _MANY
+
+
+async def narrowed(conn: aiosqlite.Connection, wanted: Wanted, plan: Plan) -> Plan:
+    """Return a better plan after a window was too small for a page of pictures with all of several tags.
+
+    Tags that are common but hardly ever together: the full-text index knows faster than a walk which pictures have
+    the words of all, and where these are few, the list is among them. In other cases the plan stays.
+    """
+    match = _tags_match(wanted) if plan.way == "scan" and wanted.tag_mode == "all" and len(wanted.tags) > 1 else ""
+    if not match:
+        return plan
+    rows = await conn.execute_fetchall(
+        "SELECT rowid FROM images_text WHERE images_text MATCH ? LIMIT ?",
+        (f'owner : "a{wanted.account}" AND {match}', _NARROW + 1),
+    )
+    seqs = [row[0] for row in rows]
+    if len(seqs) > _NARROW:
+        return plan
+    equal = Condition(f"i.seq IN ({_marks(seqs)}) AND +i.account = ?", (*seqs, wanted.account))
+    few = Filter("ids", (Posting("images i NOT INDEXED", equal),))
+    return _plan("set", wanted, _filters(wanted), few, low=plan.low, high=plan.high)
 
 
 # Reading
@@ -299,47 +358,39 @@ async def images_step(
     """Return up to `limit` pictures that come after a position in the list.
 
     A windowed plan passes over at most about `window` entries (of each tag) and says where to resume if that did not
-    suffice; other plans find what there is in one step.
+    suffice; other plans find what there is in one step, unless pictures vanish while they are read.
     """
-    if plan.way == "nothing":
-        return Step([], None)
-    if plan.way == "set":
-        return Step((await _set(conn, wanted, plan, after))[:limit], None)
+    if plan.way == "scan":
+        return await _scan(conn, wanted, plan, after, limit, window)
     if plan.way == "text":
-        listed, edge = await _text(conn, wanted, plan, after, limit, window)
-    else:
-        listed, edge = await _scan(conn, wanted, plan, after, limit, window)
-    return Step(listed, edge if len(listed) < limit else None)
+        return await _text(conn, wanted, plan, after, limit, window)
+    if plan.way == "set":
+        return await (_judged if plan.match else _set)(conn, wanted, plan, after, limit)
+    return Step([], None)
 
 
 async def _scan(
     conn: aiosqlite.Connection, wanted: Wanted, plan: Plan, after: Position, limit: int, window: int
-) -> tuple[list[Listed], Position | None]:
+) -> Step:
     high = min(plan.high, after)
     # The edge comes first and from the index alone: wherever the rows change meanwhile, it parts the list in two.
     edges = [await _edge(conn, each, plan.low, high, window) for each in plan.postings if plan.windowed]
     edge = max((found for found in edges if found is not None), default=None)
-    parts, values = [], list[Any]()
+    low = edge or plan.low
+    if len(plan.postings) == 1:
+        [posting] = plan.postings
+        sql, values = _select(wanted, plan, posting, low, high, _ROWS)
+        rows = await conn.execute_fetchall(f"{sql} {posting.order} LIMIT ?", (*values, limit))
+        placed = [_placed(tuple(row)) for row in rows]
+        return Step(placed, edge if len(placed) < limit else None)
+    parts, values = [], []
     for posting in plan.postings:
-        sql, its = _select(wanted, plan, posting, edge or plan.low, high)
-        parts.append(f"{sql} ORDER BY {posting.created} DESC, {posting.seq} DESC LIMIT ?")
+        sql, its = _select(wanted, plan, posting, low, high, f"{posting.created}, {posting.seq}")
+        parts.append(f"SELECT * FROM ({sql} {posting.order} LIMIT ?)")
         values += [*its, limit]
-    sql = parts[0] if len(parts) == 1 else " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts)
-    rows = [tuple(row) for row in await conn.execute_fetchall(sql, values)]
-    return [_listed(row) for row in _merged(rows, len(parts), limit)], edge
-
-
-def _merged(rows: list[tuple[Any, ...]], parts: int, limit: int) -> list[tuple[Any, ...]]:
-    """Return the first rows of several lists that follow each other, each picture once."""
-    if parts == 1:
-        return rows
-    runs: list[list[tuple[Any, ...]]] = [[]]
-    for row in rows:
-        if runs[-1] and row[:2] >= runs[-1][-1][:2]:
-            runs.append([])
-        runs[-1].append(row)
-    once = {row[1]: row for row in merge(*runs, key=lambda row: row[:2], reverse=True)}
-    return list(once.values())[:limit]
+    rows = await conn.execute_fetchall(" UNION ALL ".join(parts), values)
+    merged = sorted({(row[0], row[1]) for row in rows}, reverse=True)[:limit]
+    return await _fetched(conn, wanted, merged, edge, limit)
 
 
 async def _edge(
@@ -348,31 +399,49 @@ async def _edge(
     """Return the position of the last entry of a window; None if the window holds all there are."""
     where, values = posting.between(low, high)
     rows = await conn.execute_fetchall(
-        f"SELECT {posting.created}, {posting.seq} FROM {posting.table} WHERE {where} "
-        f"ORDER BY {posting.created} DESC, {posting.seq} DESC LIMIT 1 OFFSET ?",
+        f"SELECT {posting.created}, {posting.seq} FROM {posting.table} WHERE {where} {posting.order} LIMIT 1 OFFSET ?",
         (*values, window - 1),
     )
     return next(((row[0], row[1]) for row in rows), None)
 
 
-def _select(wanted: Wanted, plan: Plan, posting: Posting, low: Position, high: Position) -> tuple[str, list[Any]]:
+def _select(
+    wanted: Wanted, plan: Plan, posting: Posting, low: Position, high: Position, columns: str
+) -> tuple[str, list[Any]]:
     """Return the statement, without order and limit, for the pictures of a posting that pass the plan's tests."""
     where, values = posting.between(low, high)
-    picture = "CROSS JOIN images i ON i.seq = t.image" if posting.alias == "t" else ""
     tests = [*plan.tests, Condition(_ALIVE, (wanted.now_ms,))]
+    picture = "CROSS JOIN images i ON i.seq = t.image" if posting.alias == "t" else ""
+    blob = _BLOB if columns == _ROWS else ""
     sql = " AND ".join([where, *(test.sql.format(seq=posting.seq) for test in tests)])
     return (
-        f"{_ROWS} FROM {posting.table} {picture} {_BLOB} WHERE {sql}",
+        f"SELECT {columns} FROM {posting.table} {picture} {blob} WHERE {sql}",
         [*values, *(value for test in tests for value in test.values)],
     )
 
 
+async def _fetched(
+    conn: aiosqlite.Connection, wanted: Wanted, found: Sequence[Position], edge: Position | None, limit: int
+) -> Step:
+    """Return the pictures at positions that were found a moment ago; they may be fewer now."""
+    seqs = [seq for _, seq in found]
+    rows = await conn.execute_fetchall(
+        f"SELECT {_ROWS} FROM images i NOT INDEXED {_BLOB} WHERE i.seq IN ({_marks(seqs)}) AND {_ALIVE}",
+        (*seqs, wanted.now_ms),
+    )
+    by_seq = {row[1]: _placed(tuple(row)) for row in rows}
+    placed = [by_seq[seq] for seq in seqs if seq in by_seq]
+    if len(placed) == limit:
+        return Step(placed, None)
+    return Step(placed, found[-1] if len(found) == limit else edge)
+
+
 async def _text(
     conn: aiosqlite.Connection, wanted: Wanted, plan: Plan, after: Position, limit: int, window: int
-) -> tuple[list[Listed], Position | None]:
+) -> Step:
     found = "images_text MATCH ? AND images_text.rowid >= ? AND images_text.rowid < ?"
     low, high = plan.low[1], min(plan.high[1], after[1])
-    edge = None
+    edge: int | None = None
     if plan.windowed:
         rows = await conn.execute_fetchall(
             f"SELECT rowid FROM images_text WHERE {found} ORDER BY rowid DESC LIMIT 1 OFFSET ?",
@@ -381,53 +450,50 @@ async def _text(
         edge = next((row[0] for row in rows), None)
     tests = [*plan.tests, Condition(f"i.account = ? AND {_ALIVE}", (wanted.account, wanted.now_ms))]
     rows = await conn.execute_fetchall(
-        f"{_ROWS} FROM images_text CROSS JOIN images i ON i.seq = images_text.rowid {_BLOB} "
+        f"SELECT {_ROWS} FROM images_text CROSS JOIN images i ON i.seq = images_text.rowid {_BLOB} "
         f"WHERE {found} AND {' AND '.join(test.sql.format(seq='images_text.rowid') for test in tests)} "
         "ORDER BY images_text.rowid DESC LIMIT ?",
         (plan.match, edge or low, high, *(value for test in tests for value in test.values), limit),
     )
-    return [_listed(tuple(row)) for row in rows], None if edge is None else (0, edge)
+    placed = [_placed(tuple(row)) for row in rows]
+    return Step(placed, (0, edge) if edge is not None and len(placed) < limit else None)
 
 
-async def _set(conn: aiosqlite.Connection, wanted: Wanted, plan: Plan, after: Position) -> list[Listed]:
-    by_seq = bool(plan.match)
-    once: dict[int, Listed] = {}
+async def _set(conn: aiosqlite.Connection, wanted: Wanted, plan: Plan, after: Position, limit: int) -> Step:
+    [posting] = plan.postings
+    sql, values = _select(wanted, plan, posting, plan.low, min(plan.high, after), _ROWS)
+    rows = await conn.execute_fetchall(sql, values)
+    placed = sorted((_placed(tuple(row)) for row in rows), key=lambda each: each.position, reverse=True)
+    return Step(placed[:limit], None)
+
+
+async def _judged(conn: aiosqlite.Connection, wanted: Wanted, plan: Plan, after: Position, limit: int) -> Step:
+    texts: dict[int, tuple[Any, ...]] = {}
     for posting in plan.postings:
-        sql, values = _select(wanted, plan, posting, plan.low, plan.high)
-        rows = await conn.execute_fetchall(sql, values)
-        once.update((row[1], _listed(tuple(row))) for row in rows)
-    listed = list(once.values())
-    if plan.match and listed:
-        # The index's own definition, so that both cut texts into words alike.
-        (made,) = await conn.execute_fetchall("SELECT sql FROM sqlite_schema WHERE name = 'images_text'")
-        fitting = await asyncio.to_thread(_judged, made[0], plan.match, listed)
-        listed = [each for each in listed if each.position[1] in fitting]
-    place = (lambda each: each.position[1:]) if by_seq else (lambda each: each.position)
-    bound = after[1:] if by_seq else after
-    return sorted((each for each in listed if place(each) < bound), key=place, reverse=True)
+        sql, values = _select(wanted, plan, posting, plan.low, plan.high, "i.seq, i.name, i.description, i.tags")
+        texts.update((row[0], tuple(row)) for row in await conn.execute_fetchall(sql, values) if row[0] < after[1])
+    if not texts:
+        return Step([], None)
+    # The index's own definition, so that both cut texts into words alike.
+    (made,) = await conn.execute_fetchall("SELECT sql FROM sqlite_schema WHERE name = 'images_text'")
+    seqs = await asyncio.to_thread(_judge, made[0], plan.match, wanted.account, texts.values())
+    return await _fetched(conn, wanted, [(0, seq) for seq in seqs[:limit]], None, limit)
 
 
-def _judged(definition: str, match: str, listed: list[Listed]) -> frozenset[int]:
-    """Return the numbers of those pictures that a full-text expression fits."""
+def _judge(definition: str, match: str, account: int, texts: Iterable[tuple[Any, ...]]) -> list[int]:
+    """Return the numbers of those texts that a full-text expression fits, last first."""
     with contextlib.closing(sqlite3.connect(":memory:")) as memory:
         memory.execute(definition)
         memory.executemany(
-            "INSERT INTO images_text (rowid, owner, name, description, tags) VALUES (?, ?, ?, ?, ?)",
-            [
-                (each.position[1], f"a{each.image.account}", each.image.name, each.image.description, _as_stored(each.image.tags))
-                for each in listed
-            ],
+            "INSERT INTO images_text (rowid, owner, name, description, tags) VALUES (?1, ?5, ?2, ?3, ?4)",
+            ((*text, f"a{account}") for text in texts),
         )
-        rows = memory.execute("SELECT rowid FROM images_text WHERE images_text MATCH ?", (match,))
-        return frozenset(row[0] for row in rows)
+        rows = memory.execute("SELECT rowid FROM images_text WHERE images_text MATCH ? ORDER BY rowid DESC", (match,))
+        return [row[0] for row in rows]
 
 
-def _as_stored(tags: Iterable[str]) -> str:
-    return json.dumps(list(tags), ensure_ascii=False)
-
-
-def _listed(row: tuple[Any, ...]) -> Listed:
-    return Listed((row[0], row[1]), image_of(row[2:]))
+def _placed(row: tuple[Any, ...]) -> Placed:
+    return Placed((row[0], row[1]), image_of(row[2:]))
 
 
 # Text
@@ -444,12 +510,17 @@ def text_match(wanted: Wanted) -> str:
         return ""
     phrases = " ".join(_quoted(word) + _open_end(word) for word in wanted.words)
     match = f'owner : "a{wanted.account}" AND {{name description tags}} : ({phrases})'
-    # A tag's words are in the index too. It finds more than the tag, which is tested after, but skips most others.
-    texts = [_as_stored([tag])[2:-2] for tag in wanted.tags]
-    if texts and all(re.search("[a-z0-9]", text) for text in texts):
-        joiner = " " if wanted.tag_mode == "all" else " OR "
-        match += f" AND tags : ({joiner.join(map(_quoted, texts))})"
-    return match
+    tags = _tags_match(wanted)
+    return f"{match} AND {tags}" if tags else match
+
+
+def _tags_match(wanted: Wanted) -> str:
+    """Return an expression that every picture with the wanted tags fits, and few others; empty if there is none."""
+    texts = [json.dumps(tag, ensure_ascii=False)[1:-1] for tag in wanted.tags]  # as they stand in `images.tags`
+    if not texts or not all(re.search("[a-z0-9]", text) for text in texts):
+        return ""  # SQLite would leave out one that is no word, and too little would be found
+    joiner = " " if wanted.tag_mode == "all" else " OR "
+    return f"tags : ({joiner.join(map(_quoted, texts))})"
 
 
 def _quoted(text: str) -> str:
@@ -459,26 +530,25 @@ def _quoted(text: str) -> str:
 
 def _open_end(word: str) -> str:
     last = re.findall(r"[^\W_]+", word)[-1:]
-    if last and len(last[0]) == 1 and unicodedata.category(last[0]) != "Lo":
-        return ""
-    return " *"
+    alone = bool(last) and len(last[0]) == 1 and unicodedata.category(last[0]) != "Lo"
+    return "" if alone else " *"
 
 
 # Namespaces and tags
 
 
-async def namespaces(conn: aiosqlite.Connection, principal: Principal, now_ms: int) -> list[Counted]:
+async def namespaces(conn: aiosqlite.Connection, principal: Principal, now_ms: int) -> list[Listed]:
     """Return the principal's namespaces by name, `MAX_NAMES` at most.
 
     The kept totals still count pictures that have ended and not been cleared away.
     """
     if principal.own_key_only is None:
-        return await _counted(
+        return await _listed(
             conn,
             "SELECT name, images, stored_bytes FROM namespace_totals WHERE account = ? ORDER BY name LIMIT ?",
             (principal.account.seq, MAX_NAMES),
         )
-    return await _counted(
+    return await _listed(
         conn,
         "SELECT i.namespace, count(*), sum(i.stored_bytes) FROM images i INDEXED BY images_by_namespace "
         f"WHERE i.account = ? AND i.namespace IS NOT NULL AND i.key = ? AND {_ALIVE} "
@@ -487,15 +557,15 @@ async def namespaces(conn: aiosqlite.Connection, principal: Principal, now_ms: i
     )
 
 
-async def tags(conn: aiosqlite.Connection, principal: Principal, now_ms: int) -> list[Counted]:
+async def tags(conn: aiosqlite.Connection, principal: Principal, now_ms: int) -> list[Listed]:
     """Return the principal's tags by name, `MAX_NAMES` at most; counted as namespaces are."""
     if principal.own_key_only is None:
-        return await _counted(
+        return await _listed(
             conn,
             "SELECT name, images, stored_bytes FROM tag_totals WHERE account = ? ORDER BY name LIMIT ?",
             (principal.account.seq, MAX_NAMES),
         )
-    return await _counted(
+    return await _listed(
         conn,
         "SELECT t.tag, count(*), sum(t.stored_bytes) "
         "FROM image_tags t INDEXED BY sqlite_autoindex_image_tags_1 CROSS JOIN images i ON i.seq = t.image "
@@ -504,5 +574,5 @@ async def tags(conn: aiosqlite.Connection, principal: Principal, now_ms: int) ->
     )
 
 
-async def _counted(conn: aiosqlite.Connection, sql: str, values: tuple[Any, ...]) -> list[Counted]:
-    return [Counted(*row) for row in await conn.execute_fetchall(sql, values)]
+async def _listed(conn: aiosqlite.Connection, sql: str, values: tuple[Any, ...]) -> list[Listed]:
+    return [Listed(*row) for row in await conn.execute_fetchall(sql, values)]

@@ -12,6 +12,7 @@ from imgpro.web.health import HealthHandlers
 from imgpro.web.identity import Identity
 from imgpro.web.images import ImageHandlers
 from imgpro.web.keys import KeyHandlers
+from imgpro.web.mcp import McpHandlers
 from imgpro.web.media import MediaHandlers
 from imgpro.web.pages import ErrorPages, PageHandlers, Templates
 from imgpro.web.server import Runner
@@ -37,6 +38,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     uploads = UploadHandlers(appliance, clients, identity)
     media = MediaHandlers(appliance, clients, identity)
     keys = KeyHandlers(appliance, identity)
+    mcp = McpHandlers(appliance, clients, identity)
     pages = PageHandlers(appliance, clients, templates, identity)
     account = AccountPages(appliance, clients, templates, identity)
     health = HealthHandlers(appliance)
@@ -59,6 +61,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/v1/keys/verify", keys.post_verify),
         web.delete("/v1/keys/{key_id:key_[0-9A-Za-z]{6,32}}", keys.delete_key),
         web.get("/v1/usage", keys.get_usage),
+        web.post("/mcp", mcp.post_message, expect_handler=expect),
         web.get("/", pages.get_home),
         web.get("/api/quick-start", pages.get_quick_start),
         web.get(f"/{_ID}", pages.get_viewer),

@@ -11,7 +11,7 @@ from imgpro.flows.accounts import KeyRequest
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.options import clean_line, parse_namespace
 from imgpro.flows.quota import check_ability
-from imgpro.model import Ability
+from imgpro.model import Ability, Principal
 from imgpro.web import contract, respond, shapes
 from imgpro.web.bodies import Pace, read_json
 from imgpro.web.identity import Identity
@@ -72,16 +72,19 @@ class KeyHandlers:
         """Say how much of the plan is used."""
         principal = await self._identity.needed(request)
         check_ability(principal, "read")
-        appliance = self._appliance
-        used = await appliance.quota.usage(principal.account)
-        keys = len(await appliance.accounts.keys(principal))
-        limits = appliance.settings.accounts
-        limit = limits.keys if principal.account.verified else limits.unverified_keys
-        days = appliance.accounts.retention_days(principal.account)
-        return respond.json(shapes.usage(principal.account, used, keys, limit, days))
+        return respond.json(await usage_report(self._appliance, principal))
 
     async def _json(self, request: web.Request) -> dict[str, Any]:
         return await read_json(request, Pace(self._appliance.settings.uploads))
+
+
+async def usage_report(appliance: Appliance, principal: Principal) -> contract.UsageReport:
+    """Return how much of the plan of a principal's account is used."""
+    account, limits = principal.account, appliance.settings.accounts
+    used = await appliance.quota.usage(account)
+    keys = len(await appliance.accounts.keys(principal))
+    keys_limit = limits.keys if account.verified else limits.unverified_keys
+    return shapes.usage(account, used, keys, keys_limit, appliance.accounts.retention_days(account))
 
 
 def parse_key_request(body: dict[str, Any], *, needs_email: bool) -> KeyRequest:

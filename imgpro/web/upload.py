@@ -19,7 +19,8 @@ from imgpro.web.clients import Clients
 from imgpro.web.identity import PRINCIPAL, Identity
 from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links, upload_links
 
-TEXT_FIELDS: Final = ("name", "description", "public", "ttl", "date", "tags", "namespace")
+OWNED_FIELDS: Final = ("tags", "namespace")
+TEXT_FIELDS: Final = ("name", "description", "public", "ttl", "date", *OWNED_FIELDS)
 
 
 class UploadHandlers:
@@ -46,8 +47,9 @@ class UploadHandlers:
     async def post_import(self, request: web.Request) -> web.Response:
         """Fetch a picture by its address and store it like an upload."""
         caller = await self._caller(request)
-        fields = text_fields(await read_json(request, Pace(self._appliance.settings.uploads)))
-        options = parse_options(fields, owned=caller.principal is not None)
+        owned = caller.principal is not None
+        fields = text_fields(await read_json(request, Pace(self._appliance.settings.uploads)), owned=owned)
+        options = parse_options(fields, owned=owned)
         url = fields.get("url", "")
         if not url:
             raise ValidationError(None, None, {"url": "The address of the picture is needed."})
@@ -166,18 +168,21 @@ async def _pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
         await upload.write(chunk)
 
 
-def text_fields(body: dict[str, Any]) -> dict[str, str]:
-    """Bring JSON values into the text form of multipart fields. Raises ValidationError for other types."""
+def text_fields(body: dict[str, Any], *, owned: bool) -> dict[str, str]:
+    """Bring JSON values into the text form of multipart fields.
+
+    Raises ValidationError for other types; in fields that need an account, only where there is one.
+    """
     fields: dict[str, str] = {}
     details: dict[str, str] = {}
     for name, value in body.items():
         if isinstance(value, bool):
             fields[name] = "true" if value else "false"
-        elif isinstance(value, str | int):
-            fields[name] = str(value)
         elif name == "tags" and isinstance(value, list) and all(isinstance(item, str) for item in value):
             fields[name] = ",".join(value)
-        elif value is not None and name in (*TEXT_FIELDS, "url"):
+        elif isinstance(value, str) or (isinstance(value, int) and name != "tags"):
+            fields[name] = str(value)
+        elif value is not None and name in (*TEXT_FIELDS, "url") and (owned or name not in OWNED_FIELDS):
             details[name] = "Must be text."
     if details:
         raise ValidationError(None, None, details)
