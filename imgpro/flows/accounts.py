@@ -38,6 +38,7 @@ from imgpro.store.db import Database
 from imgpro.store.queries_accounts import Link
 
 HOUR_S: Final = 3_600.0
+_ASK_AGAIN: Final = Action("fix", label="Ask for a new link: POST /v1/keys/verify sends one")
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,7 +261,7 @@ class Accounts:
 
     def _link_hash(self, query: Mapping[str, str]) -> bytes:
         if not self._signer.verify_query(query, "verify", time.time()):
-            raise NotFound("This link has ended or was used already. Ask for a new one.")
+            raise NotFound("This link has ended or was used already.", _ASK_AGAIN)
         return ids.secret_hash(query["t"])
 
     def _mail_link(self, conn: Any, account: Account, key: Key | None, now_ms: int) -> None:
@@ -351,11 +352,11 @@ class Accounts:
 def _about(conn: Any, link: Link | None) -> Verification:
     account = queries_accounts.account_by_seq(conn, link.account) if link and link.account is not None else None
     if link is None or account is None or account.blocked_ms is not None:
-        raise NotFound("This link has ended or was used already. Ask for a new one.")
+        raise NotFound("This link has ended or was used already.", _ASK_AGAIN)
     keys = queries_accounts.keys_of_account(conn, account.seq)
     key = next((key for key in keys if key.seq == link.key), None)
     if link.key is not None and key is None:
-        raise NotFound("The key that this link is about was revoked.")
+        raise NotFound("The key that this link is about was revoked.", _ASK_AGAIN)
     others = tuple(other for other in keys if other.confirmed_ms is None and other != key)
     return Verification(account, key, others)
 

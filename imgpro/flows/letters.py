@@ -8,9 +8,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from email.header import Header
 from email.message import EmailMessage
-from email.policy import SMTP as FOLDED
-from email.policy import EmailPolicy
+from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime, localtime
 from html import escape
 from typing import Any, Final
@@ -25,16 +25,22 @@ _QUOTES: Final = re.compile(r'["“”„‟«»″‶〝〞]')
 # What mail programs make a link of, in text as in HTML: scheme:rest, //host, name@host, word.word. A space after the
 # sign that joins the two is what no program sees through.
 _JOINTS: Final = re.compile(r"[.。](?=[^\W\d_])|(?<=[^\W\d_]):(?=\S)|:(?=[/\\])|(?<=[/\\])[/\\](?=\S)|@(?=\S)")
-_UNFOLDED: Final = FOLDED.clone(max_line_length=998)  # as long as lines may be
+_UNFOLDED: Final = SMTP.clone(max_line_length=998)  # as long as lines may be
 _STYLE: Final = "font-family:system-ui,sans-serif;font-size:16px;line-height:1.5;max-width:36em"
 
 
-class _WholeAddresses(EmailPolicy):
-    """Folds a subject only: the library's way to fold a long address makes of it what is none."""
+class _Headers(EmailPolicy):
+    """Folds nothing but a subject beyond ASCII, and that by the older way of the library.
+
+    The newer one makes of a long address what is none, and loses spaces of a subject.
+    """
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         """Return a header as it goes over the wire."""
-        return (FOLDED if name == "Subject" else _UNFOLDED).fold_binary(name, value)
+        if name == "Subject" and not value.isascii():
+            folded = Header(str(value), "utf-8", maxlinelen=75, header_name=name).encode(linesep=self.linesep)
+            return f"{name}: {folded}{self.linesep}".encode("ascii")
+        return _UNFOLDED.fold_binary(name, value)
 
 
 class _Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +132,7 @@ def upgrade_requested_letter(
 
 def message_bytes(mail: WaitingMail, sender: str) -> bytes:
     """Return a letter from `sender` as it goes over the wire. Raises ValueError for what cannot stand in a header."""
-    letter, message = mail.letter, EmailMessage(policy=FOLDED)
+    letter, message = mail.letter, EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = letter.recipient
     message["Subject"] = letter.subject
@@ -136,7 +142,7 @@ def message_bytes(mail: WaitingMail, sender: str) -> bytes:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(letter.body_text, cte="quoted-printable")
     message.add_alternative(letter.body_html, subtype="html", cte="quoted-printable")
-    return message.as_bytes(policy=_WholeAddresses(linesep=FOLDED.linesep))
+    return message.as_bytes(policy=_Headers(linesep=SMTP.linesep))
 
 
 def shown_name(name: str) -> str:

@@ -4,46 +4,22 @@ Every test ends by asking what the browser complained about: errors on the conso
 security policy, and requests to any other place must all be none.
 """
 
-import contextlib
 import io
-import shutil
 import time
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
+from tests.browser import LAN
 from tests.peers import importing_from, picture_peer
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, running
 
 pytestmark = pytest.mark.browser
 
-LAN = "imgpro.lan"  # resolves to this machine in the browser only: plain http there is not a secure context
-ARGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    f"--disable-component-update --disable-sync --host-resolver-rules=MAP {LAN} 127.0.0.1"
-).split(" --")
 PNG = encoded(make_image("RGB", (600, 450)), "PNG")
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="300"><rect width="400" height="300" fill="#c03020"/></svg>'
-WATCH = """
-    window.violations = [];
-    addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
-"""
-STATUS_NOISE = "Failed to load resource: the server responded with a status of "
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        args = [ARGS[0], *(f"--{arg}" for arg in ARGS[1:])]
-        found = started.chromium.launch(executable_path=path, args=args)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,60 +38,6 @@ def server(tmp_path_factory, peer_port):
 @pytest.fixture
 def lan(server):
     return server.base.replace("127.0.0.1", LAN)
-
-
-class Watch:
-    """What went wrong in a browser context, besides the statuses that a test expects."""
-
-    def __init__(self, context, hosts):
-        self.context = context
-        self.hosts = hosts
-        self.troubles = []
-        self.expected = set()
-        context.on("request", self._request)
-        context.on("console", self._console)
-        context.on("weberror", lambda error: self.troubles.append(f"uncaught: {error.error}"))
-
-    def _request(self, request):
-        parts = urlsplit(request.url)
-        if parts.scheme not in ("data", "blob") and parts.netloc not in self.hosts:
-            self.troubles.append(f"foreign request: {request.url}")
-
-    def _console(self, message):
-        status = message.text.removeprefix(STATUS_NOISE)[:3]
-        if message.type in ("error", "warning") and not (status != message.text[:3] and status in self.expected):
-            self.troubles.append(f"console: {message.text}")
-
-    def check(self):
-        for page in self.context.pages:
-            with contextlib.suppress(Exception):  # without script there is no list
-                self.troubles += [f"policy: {text}" for text in page.evaluate("window.violations ?? []")]
-        assert self.troubles == []
-
-
-@pytest.fixture
-def visit(browser, server):
-    """Open pages; at the end of the test nothing may have gone wrong in any of them."""
-    opened = []
-
-    def open_page(script=True, width=1440, height=900, expected=(), **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, java_script_enabled=script, **options
-        )
-        context.set_default_timeout(15_000)
-        hosts = {urlsplit(server.base).netloc, urlsplit(server.base).netloc.replace("127.0.0.1", LAN)}
-        watch = Watch(context, hosts)
-        watch.expected |= {str(status) for status in expected}
-        opened.append(watch)
-        page = context.new_page()
-        if script:
-            page.add_init_script(WATCH)
-        return page
-
-    yield open_page
-    for watch in opened:
-        watch.check()
-        watch.context.close()
 
 
 def likeness(page, body):

@@ -1,0 +1,46 @@
+"""Fixtures for tests in a real browser; each module brings its own `server`."""
+
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.browser import ARGS, LAN, WATCH, Watch
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as started:
+        args = [ARGS[0], *(f"--{arg}" for arg in ARGS[1:])]
+        found = started.chromium.launch(executable_path=path, args=args)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Open pages; at the end of the test nothing may have gone wrong in any of them."""
+    opened = []
+
+    def open_page(script=True, width=1440, height=900, expected=(), **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, java_script_enabled=script, **options
+        )
+        context.set_default_timeout(15_000)
+        hosts = {urlsplit(server.base).netloc, urlsplit(server.base).netloc.replace("127.0.0.1", LAN)}
+        watch = Watch(context, hosts)
+        watch.expected |= {str(status) for status in expected}
+        opened.append(watch)
+        page = context.new_page()
+        if script:
+            page.add_init_script(WATCH)
+        return page
+
+    yield open_page
+    for watch in opened:
+        watch.check()
+        watch.context.close()
