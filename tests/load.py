@@ -46,6 +46,8 @@ class Load:
         self.kept: dict[str, Kept] = {}
         self.deleted: dict[str, Kept] = {}
         self.unsure: dict[str, Kept] = {}  # asked to be deleted, no answer
+        self.owned: list[str] = []  # ids that belong to the account, deleted or not
+        self._key: str | None = None
         self.statuses: Counter[int] = Counter()
         self.wrong: list[str] = []
         self._threads = [
@@ -53,9 +55,19 @@ class Load:
         ]
 
     def start(self) -> "Load":
+        self._key = self._new_key()
         for thread in self._threads:
             thread.start()
         return self
+
+    def _new_key(self) -> str | None:
+        """Return the key of an account that half of the uploads belong to; None if the server takes none now."""
+        try:
+            answer = self._server.api("POST", "/v1/keys", {"email": f"load{random.random():.9f}@example.org"})
+        except (OSError, http.client.HTTPException, AttributeError):
+            return None
+        key: str | None = answer.json()["key"] if answer.status == 201 else None
+        return key
 
     def stop(self) -> "Load":
         self._stop.set()
@@ -91,15 +103,19 @@ class Load:
                     self._delete(dice)
                 elif self.kept and dice.random() < 0.4:
                     self._look(dice)
+                elif self.owned and dice.random() < 0.2:
+                    self._change(dice)
                 else:
-                    self._upload(twin if dice.random() < 0.2 else small_png(dice))
+                    self._upload(twin if dice.random() < 0.2 else small_png(dice), dice)
             except (OSError, http.client.HTTPException, AttributeError):  # the last: http.client's way of saying cut
                 if self._server.process is None or self._server.process.poll() is not None:
                     return
                 time.sleep(0.005)
 
-    def _upload(self, body: bytes) -> None:
-        answer = self._server.upload(body, "x.png")
+    def _upload(self, body: bytes, dice: random.Random) -> None:
+        key = self._key if dice.random() < 0.5 else None
+        fields = {"tags": dice.choice(["sea", "sea,früh", ""]), "namespace": dice.choice(["trip", "work"])}
+        answer = self._server.upload(body, "x.png", key=key, **(fields if key else {}))
         self.statuses[answer.status] += 1
         if answer.status == 201:
             found: dict[str, Any] = answer.json()
@@ -107,6 +123,18 @@ class Load:
             kept = Kept(found["id"], found["src"].removeprefix(base), found["delete_url"].removeprefix(base), body)
             with self._lock:
                 self.kept[kept.id] = kept
+                if key:
+                    self.owned.append(kept.id)
+
+    def _change(self, dice: random.Random) -> None:
+        """Change what is said about a picture; whether it is still there does not matter."""
+        body = {
+            "tags": dice.choice(["late", "sea,late", ""]),
+            "namespace": dice.choice(["trip", "other", ""]),
+            "name": "y",
+        }
+        answer = self._server.api("PATCH", f"/v1/media/{dice.choice(self.owned)}", body, key=self._key)
+        self.statuses[answer.status] += 1
 
     def _look(self, dice: random.Random) -> None:
         with self._lock:

@@ -18,7 +18,12 @@ from tests.servers import UNLIMITED, Server, leftovers, running
 
 pytestmark = pytest.mark.crash
 
-ENV = {**UNLIMITED, "IMGPRO_IMAGING_WORKERS": "2", "IMGPRO_LOG_ACCESS": "false"}
+ENV = {
+    **UNLIMITED,
+    "IMGPRO_PLANS_UNLIMITED": "true",
+    "IMGPRO_IMAGING_WORKERS": "2",
+    "IMGPRO_LOG_ACCESS": "false",
+}
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The README is run, not only read: its curl lines against a server, its commands against the command line."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -43,27 +44,31 @@ def test_every_curl_line_works_as_pasted(readme, tmp_path):
     assert lines, "the README shows no first curl line"
     with picture_peer(PNG) as port, running(tmp_path / "data", {**UNLIMITED, **importing_from(port)}) as server:
         found = server.must_upload(PNG, "first.png")
+        key = server.new_key("reader@example.org")
         for line in lines:
             local = re.sub(r"https?://[a-z.]*example\.(?:org|com|net)", f"http://127.0.0.1:{port}", line)
             local = re.sub(r"/t/(?:ID|\{id\}|<id>)\.", f"/t/{found['id']}.", local)
-            status = run_line(local.replace("localhost:8080", f"127.0.0.1:{server.port}"), tmp_path)
+            status = run_line(local.replace("localhost:8080", f"127.0.0.1:{server.port}"), tmp_path, KEY=key)
             assert status in (200, 201, 303), (line, status)
 
 
-def run_line(line, folder):
+def run_line(line, folder, **variables):
     """Run a line with the pictures it names in place; return the last status that curl saw."""
     for name in PICTURE.findall(line):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(PNG)
     shown = line.replace("curl ", "curl -sS -w '%{stderr}%{http_code}\\n' ")
-    done = subprocess.run(["sh", "-c", shown], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    env = {**os.environ, **variables}
+    done = subprocess.run(
+        ["sh", "-c", shown], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, (line, done)
     return int(re.findall(r"(?m)^(\d{3})$", done.stderr)[-1])
 
 
 def test_the_commands_it_names_exist(readme):
     code = "\n".join([*shell_lines(readme), *re.findall(r"`([^`\n]+)`", readme)])
-    named = set(re.findall(r"(?:^|[ /])imgpro ([a-z]+)", code, re.MULTILINE))
+    named = set(re.findall(r"(?:^|[ /])imgpro ([a-z-]+)", code, re.MULTILINE))
     assert named <= set(cli.commands), named - set(cli.commands)
     tasks = set(re.findall(r"\./run ([a-z-]+)", code))
     assert tasks, "the README does not say how to run the tests"
