@@ -8,6 +8,7 @@ from imgpro.web.account import AccountPages
 from imgpro.web.assets import Assets
 from imgpro.web.bodies import expect
 from imgpro.web.clients import Clients
+from imgpro.web.docs import DocumentHandlers
 from imgpro.web.health import HealthHandlers
 from imgpro.web.identity import Identity
 from imgpro.web.images import ImageHandlers
@@ -43,6 +44,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     account = AccountPages(appliance, clients, templates, identity)
     health = HealthHandlers(appliance)
     assets = Assets()
+    documents = DocumentHandlers(appliance, clients, templates)
     return [
         web.get(f"/t/{_ID}.{{ext:[a-z]{{3,4}}}}", images.get_image),
         web.post("/v1/upload", uploads.post_upload, expect_handler=expect),
@@ -63,7 +65,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.get("/v1/usage", keys.get_usage),
         web.post("/mcp", mcp.post_message, expect_handler=expect),
         web.get("/", pages.get_home),
-        web.get("/api/quick-start", pages.get_quick_start),
+        *documents.routes(),
         web.get(f"/{_ID}", pages.get_viewer),
         web.get(f"/{_ID}/delete", pages.get_delete),
         web.post(f"/{_ID}/delete", pages.post_delete),

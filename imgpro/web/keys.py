@@ -60,11 +60,8 @@ class KeyHandlers:
     async def post_verify(self, request: web.Request) -> web.Response:
         """Mail the link that verifies the address again."""
         caller = await self._identity.caller(request)
-        email = None
-        if caller.principal is None or request.can_read_body:
-            body = await self._json(request)
-            email = _email(body) if caller.principal is None else None
-        await self._appliance.accounts.send_again(caller, email)
+        body = await self._json(request) if request.can_read_body else {}
+        await self._appliance.accounts.send_again(caller, parse_email_field(body, caller.principal))
         message = "If there is something to verify, a mail with a link is on its way."
         return respond.json(contract.Accepted(success=True, message=message), 202)
 
@@ -112,9 +109,12 @@ def parse_key_request(body: dict[str, Any], *, needs_email: bool) -> KeyRequest:
     return KeyRequest(**{"email": None, **values})
 
 
-def _email(body: dict[str, Any]) -> str:
-    email = parse_key_request({"email": body.get("email")}, needs_email=True).email
-    assert email is not None
+def parse_email_field(body: dict[str, Any], principal: Principal | None) -> str | None:
+    """Check whose address is meant; somebody with a key can only mean their own. Raises ValidationError."""
+    named = {"email": body["email"]} if "email" in body else {}
+    email = parse_key_request(named, needs_email=principal is None).email
+    if principal is not None and email not in (None, principal.account.email):
+        raise ValidationError(None, None, {"email": "Must be the address of the key's own account, or absent."})
     return email
 
 
@@ -126,7 +126,7 @@ def _text(raw: Any) -> str:
 
 def _name(raw: Any) -> str:
     name = clean_line(_text(raw))
-    if len(name) > MAX_KEY_NAME_CHARS:
+    if max(len(raw), len(name)) > MAX_KEY_NAME_CHARS:
         raise ValueError(f"A name has at most {MAX_KEY_NAME_CHARS} characters.")
     return name or "Default"
 

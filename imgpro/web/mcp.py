@@ -14,9 +14,10 @@ from aiohttp import hdrs, web
 
 from imgpro import __version__
 from imgpro.appliance import Appliance
-from imgpro.errors import Action, BadRequest, FileTooLarge, Forbidden, ImgproError, UnsupportedFormat
+from imgpro.errors import Action, BadRequest, FileTooLarge, Forbidden, ImgproError, Unauthorized, UnsupportedFormat
 from imgpro.flows.addresses import parse_address
 from imgpro.flows.places import Places
+from imgpro.model import Caller
 from imgpro.web import mcp_messages as messages
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, invite, raw_chunks
@@ -24,7 +25,7 @@ from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity
 from imgpro.web.mcp_catalog import BY_NAME, INSTRUCTIONS, listed_tools
 from imgpro.web.mcp_messages import Fault, Message
-from imgpro.web.mcp_tools import Asker, Tools, told_error
+from imgpro.web.mcp_tools import KEY_WANTED, Asker, Tools, told_error
 
 SMALL_BYTES: Final = 65_536
 MAX_BYTES: Final = 1_572_864  # a file of 1 MiB in base64, and what is said about it
@@ -53,13 +54,20 @@ class McpHandlers:
             base = self._clients.base_url(request)
             _check_origin(request, base)
             _check_types(request)
-            asker = Asker(await self._identity.caller(request), base)
+            asker = Asker(await self._caller(request), base)
             async with self._body(request, asker) as body:
                 return await self._answer(request, body, asker)
         except ImgproError as problem:
             return _refusal(request, problem, base)
         except Fault as fault:
             return respond.json(fault.body(), fault.status(modern=True))
+
+    async def _caller(self, request: web.Request) -> Caller:
+        """Return the caller. Raises Forbidden, or Unauthorized with words for those who cannot do without a key."""
+        try:
+            return await self._identity.caller(request)
+        except Unauthorized as problem:
+            raise Unauthorized(problem.message, KEY_WANTED) from None
 
     @contextlib.asynccontextmanager
     async def _body(self, request: web.Request, asker: Asker) -> AsyncIterator[bytes]:

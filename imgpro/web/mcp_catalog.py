@@ -34,7 +34,10 @@ _TTL: Final = _text(
     "30m, 12h or 7d. Absent: kept as long as the plan keeps it.",
     pattern="^[0-9]{1,12}[mhd]?$",
 )
-_DATE: Final = _text("Date shown with the picture, such as 2026-05-31 or 2026-05-31T18:30:00Z.", maxLength=40)
+_DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.Z+-]+)?"
+_DATE: Final = _text(
+    "Date shown with the picture, such as 2026-05-31 or 2026-05-31T18:30:00Z.", pattern=f"^{_DAY}$", maxLength=40
+)
 _NAMESPACE: Final = _text(
     "Collection to put it in, made by use: 2 to 64 of a-z, 0-9 and hyphens.",
     pattern="^[a-z0-9][a-z0-9-]{0,62}[a-z0-9]$",
@@ -197,7 +200,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
             "namespace": _text(
                 "Collection to move it to; empty takes it out.", pattern="^([a-z0-9][a-z0-9-]{0,62}[a-z0-9])?$"
             ),
-            "date": {**_DATE, "description": "Date shown with the picture; empty clears it."},
+            "date": _text("Date shown with the picture; empty clears it.", pattern=f"^({_DAY})?$", maxLength=40),
             "ttl": _text(
                 "Delete the picture by itself this long from now, such as 3600, 30m, 12h or 7d (5 minutes to 90 "
                 "days); empty: keep it as long as the plan does.",

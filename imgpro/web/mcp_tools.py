@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 
 MAX_PREVIEW_BYTES: Final = 150_000
 _DATA_PREFIX: Final = re.compile(r"data:[^,]{0,150},", re.ASCII)
+KEY_WANTED: Final = Action(
+    "fix",
+    url="/api/quick-start",
+    label="Get an API key (POST /v1/keys with a mail address, see the link) and send it with every request as "
+    "Authorization: Bearer",
+)
 
 Block = dict[str, Any]
 Arguments = Mapping[str, Any]
@@ -248,10 +254,9 @@ def without(result: Any, hidden: frozenset[str]) -> Any:
 
 def decode_data(text: str) -> bytes:
     """Return the bytes of base64 with or without a `data:` prefix. Raises FileTooLarge, ValidationError."""
-    encoded = _DATA_PREFIX.sub("", text, count=1) if text[:5] == "data:" else text
-    encoded = "".join(encoded.split())
-    # Padding is left out by some; it carries nothing.
-    encoded = encoded.rstrip("=")
+    prefix = _DATA_PREFIX.match(text)
+    # Padding carries nothing, and some leave it out.
+    encoded = "".join(text[prefix.end() if prefix else 0 :].split()).rstrip("=")
     if len(encoded) * 3 // 4 > MAX_DATA_BYTES:
         raise FileTooLarge(
             f"A file in a call has at most {MAX_DATA_BYTES:,} bytes.",
@@ -268,15 +273,7 @@ def decode_data(text: str) -> bytes:
 
 def _needed(asker: Asker) -> Principal:
     if asker.principal is None:
-        raise Unauthorized(
-            "An API key is needed for this.",
-            Action(
-                "fix",
-                url="/api/quick-start",
-                label="Get an API key (POST /v1/keys with a mail address, see the link) and send it with every "
-                "request as Authorization: Bearer",
-            ),
-        )
+        raise Unauthorized("An API key is needed for this.", KEY_WANTED)
     return asker.principal
 
 
