@@ -15,7 +15,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 MAX_FUNCTION_LINES: Final = 60
 MAX_FILE_LINES: Final = 400
 MAX_TEST_FILE_LINES: Final = 600  # a test reads from top to bottom once
-LONGER_FILES: Final = {"imgpro/store/queries.py": 700, "imgpro/store/queries_accounts.py": 700}
+LONGER_FILES: Final = {f"imgpro/store/{name}.py": 700 for name in ("queries", "queries_accounts", "queries_browse")}
 FORBIDDEN_NAMES: Final = {"utils", "helpers", "common", "base", "manager", "core"}
 
 # Written in pieces, so that this file passes its own check.

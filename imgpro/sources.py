@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 import platformdirs
 
-from imgpro import settings as tree
+from imgpro import forms
 from imgpro.errors import ConfigError
-from imgpro.settings import Field, Settings
+from imgpro.forms import Field
+from imgpro.settings import Settings
 
 _BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(/[A-Za-z0-9._~\-/]*)?")
 
@@ -43,18 +44,18 @@ def load(flags: Mapping[str, Any], config: Path | None = None, environ: Mapping[
     document, warnings = _read_toml(path, problems)
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
-    for field in tree.fields():
+    for field in forms.fields():
         found = _find(field, flags, env, document, path, problems)
         if found is None:
             sources[field.path] = "default"
             continue
         raw, source = found
         try:
-            values.setdefault(field.section, {})[field.name] = tree.parse_value(field, raw)
+            values.setdefault(field.section, {})[field.name] = forms.parse_value(field, raw)
             sources[field.path] = source
         except (ValueError, TypeError):
             shown = "(secret)" if field.secret else repr(raw)
-            problems.append(f"{field.path} = {shown} ({source}): must be {tree.describe_form(field)}")
+            problems.append(f"{field.path} = {shown} ({source}): must be {forms.describe_form(field)}")
     settings = _convert(values, sources, problems)
     _check(settings, problems)
     if problems:
@@ -95,7 +96,7 @@ def _read_toml(path: Path | None, problems: list[str]) -> tuple[dict[str, dict[s
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         problems.append(f"{path}: {error}")
         return {}, []
-    known = {field.path for field in tree.fields()}
+    known = {field.path for field in forms.fields()}
     sections = {path_.partition(".")[0] for path_ in known}
     warnings: list[str] = []
     for section, body in document.items():
@@ -155,7 +156,7 @@ def _variables(field: Field) -> list[str]:
 
 
 def _unknown_variables(env: Mapping[str, str]) -> list[str]:
-    known = {name for field in tree.fields() for name in _variables(field)}
+    known = {name for field in forms.fields() for name in _variables(field)}
     known |= {f"{name}_FILE" for name in known} | {"IMGPRO_CONFIG", "IMGPRO_CRASH_AT", "IMGPRO_ENGINE"}
     return [
         f"{name} is not a setting{_suggest(name, known)}"
@@ -166,7 +167,7 @@ def _unknown_variables(env: Mapping[str, str]) -> list[str]:
 
 def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problems: list[str]) -> Settings:
     """Return the settings with what could be used; the rest is reported and has its default."""
-    fields = {field.path: field for field in tree.fields()}
+    fields = {field.path: field for field in forms.fields()}
     settings = Settings()
     for section in msgspec.structs.fields(Settings):
         body: dict[str, Any] = {}
@@ -178,7 +179,7 @@ def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problem
                 reason = str(error).split(" - at ")[0]
                 path = f"{section.name}.{name}"
                 shown = "(secret)" if fields[path].secret else repr(value)
-                form = tree.describe_form(fields[path])
+                form = forms.describe_form(fields[path])
                 problems.append(f"{path} = {shown} ({sources[path]}): {reason}; must be {form}")
         settings = msgspec.structs.replace(settings, **{section.name: msgspec.convert(body, section.type)})
     return settings
@@ -186,8 +187,12 @@ def _convert(values: dict[str, dict[str, Any]], sources: dict[str, str], problem
 
 def _check(settings: Settings, problems: list[str]) -> None:
     """Report values that have the right type and still cannot work."""
-    if settings.server.base_url and not _BASE_URL.fullmatch(settings.server.base_url):
-        problems.append(f"server.base_url = {settings.server.base_url!r}: must look like https://img.example.org")
+    for name in ("base_url", "api_url", "src_url"):
+        address = getattr(settings.server, name)
+        if address and not _BASE_URL.fullmatch(address):
+            problems.append(f"server.{name} = {address!r}: must look like https://img.example.org")
+        elif address and not settings.server.base_url:
+            problems.append(f"server.{name} = {address!r}: server.base_url is needed beside it")
     checks: list[tuple[str, tuple[str, ...], Callable[[str], Any]]] = [
         ("server.listen", settings.server.listen, parse_listen),
         ("server.trusted_proxies", tuple(p for p in settings.server.trusted_proxies if p != "unix"), _network),

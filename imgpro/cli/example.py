@@ -2,7 +2,7 @@
 
 import itertools
 
-from imgpro import settings
+from imgpro import forms
 
 
 def example() -> str:
@@ -12,9 +12,9 @@ def example() -> str:
         "# Each can also be given in the environment as IMGPRO_<SECTION>_<NAME>; flags win over both.",
         "# Sizes take units (500 MB, 2 GB), times too (30s, 10m, 2d); where it says so, unlimited.",
     ]
-    for section, fields in itertools.groupby(settings.fields(), key=lambda field: field.section):
+    for section, fields in itertools.groupby(forms.fields(), key=lambda field: field.section):
         lines += ["", f"[{section}]"]
         for field in fields:
-            lines.append(f"# {field.description} ({settings.describe_form(field)})")
-            lines.append(f"#{field.name} = {settings.show_value(field, field.default)}")
+            lines.append(f"# {field.description} ({forms.describe_form(field)})")
+            lines.append(f"#{field.name} = {forms.show_value(field, field.default)}")
     return "\n".join(lines) + "\n"

@@ -121,9 +121,9 @@ def insert_image(
 ) -> None:
     """Store a picture, and its blob's facts if they are new, within the limits of its uploader.
 
-    Check and count are one transaction, so that parallel uploads cannot pass a limit together. An anonymous picture
-    (`network` given) is held to `limits` and the common ceiling, one of an account to `allowance`. `replay` is stored
-    with it, and the one-use upload `ticket` (its hash) is used up by it.
+    Check and count are one transaction: parallel uploads cannot pass a limit together. An anonymous picture (`network`
+    given) is held to `limits` and the common ceiling, others to `allowance`. `replay` is stored with it, and the upload
+    `ticket` (its hash) used up.
 
     Raises RateLimited with the seconds to wait, StorageFull, QuotaExceeded (bare: the caller knows the plan), NotFound
     for a ticket that is used or was ended, IdempotencyKeyConflict.
@@ -163,12 +163,16 @@ def insert_image(
         values,
     )
     seq = int(added.lastrowid or 0)
-    if image.account is not None:
-        _add_tags(conn, image, seq, image.tags)
-        _index_text(conn, image, seq)
+    _make_findable(conn, image, seq)
     if replay is not None:
         insert_replay(conn, replay, image.created_ms)
     durable.point("row.inserted")
+
+
+def _make_findable(conn: sqlite3.Connection, image: Image, seq: int) -> None:
+    if image.account is not None:
+        _add_tags(conn, image, seq, image.tags)
+        _index_text(conn, image, seq)
 
 
 def update_image(

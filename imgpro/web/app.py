@@ -25,7 +25,8 @@ _ID = "{id:[0-9A-Za-z]{12}}"
 def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     """Return the runner of the whole web side, not yet set up."""
     settings = appliance.settings
-    clients = Clients(settings.server.base_url, settings.server.trusted_proxies)
+    server = settings.server
+    clients = Clients(server.base_url, server.trusted_proxies, api_url=server.api_url, src_url=server.src_url)
     templates = Templates(settings.pages.site_name)
     app = web.Application()
     app.router.add_routes(routes(appliance, clients, templates))

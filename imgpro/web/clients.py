@@ -4,6 +4,7 @@ import ipaddress
 import re
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from imgpro.errors import BadRequest
@@ -14,11 +15,24 @@ MAX_PORT: Final = 65_535
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
+class Bases(msgspec.Struct, frozen=True):
+    """What links start with, without a slash at the end: pages, calls of the API, pictures."""
+
+    site: str
+    api: str
+    src: str
+
+
 class Clients:
     """Reads a request's origin by the `server` section."""
 
-    def __init__(self, base_url: str, trusted_proxies: tuple[str, ...]) -> None:
+    def __init__(
+        self, base_url: str, trusted_proxies: tuple[str, ...], *, api_url: str = "", src_url: str = ""
+    ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._api_url = api_url.rstrip("/")
+        self._src_url = src_url.rstrip("/")
+        self._src_host = _host_of(self._src_url) if _host_of(self._src_url) != _host_of(self._base_url) else None
         self._trust_unix = "unix" in trusted_proxies
         self._trusted = tuple(ipaddress.ip_network(text, strict=False) for text in trusted_proxies if text != "unix")
 
@@ -48,6 +62,15 @@ class Clients:
         """Return the caller as limits see it."""
         return Caller(network_of(self.address(request)), principal)
 
+    def bases(self, request: web.BaseRequest) -> Bases:
+        """Return what the links in this answer start with. Raises BadRequest as `base_url` does."""
+        site = self.base_url(request)
+        return Bases(site, self._api_url or site, self._src_url or site)
+
+    def is_for_pictures(self, request: web.BaseRequest) -> bool:
+        """Tell whether a request came to the host that has nothing but pictures."""
+        return self._src_host is not None and request.headers.get("Host", "").lower() == self._src_host
+
     def base_url(self, request: web.BaseRequest) -> str:
         """Return the address that links in this answer start with, without a slash at the end.
 
@@ -63,6 +86,11 @@ class Clients:
         if not _HOST.fullmatch(host) or _port(host) > MAX_PORT:
             raise BadRequest("The Host header is not a host name or address.")
         return f"{scheme}://{host.lower()}"
+
+
+def _host_of(address: str) -> str:
+    """Return host and port of a base address."""
+    return address.partition("://")[2].partition("/")[0].lower()
 
 
 def _port(host: str) -> int:

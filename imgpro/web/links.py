@@ -8,6 +8,7 @@ from imgpro import recipes
 from imgpro.model import Image
 from imgpro.recipes import SIZES, SRC_EXTENSION
 from imgpro.signing import NEVER, Signer
+from imgpro.web.clients import Bases
 
 OG_MAX_WIDTH_PX: Final = 1_200
 VIEW_LINK_S: Final = 7 * 86_400
@@ -16,14 +17,15 @@ DELETE_COOKIE_S: Final = 365 * 86_400
 
 
 class Links:
-    """Links of one image under one base.
+    """Links of one image, absolute, or with `bases` a relative path within one page.
 
     Those of a private image carry `token`, if there is one: that of the signed link that its reader came with, or a
     fresh one for whoever uploaded it without an account and would otherwise never see it again.
     """
 
-    def __init__(self, base: str, image: Image, signer: Signer, token: str | None = None) -> None:
-        self.base = base
+    def __init__(self, bases: Bases | str, image: Image, signer: Signer, token: str | None = None) -> None:
+        self._bases = Bases(bases, bases, bases) if isinstance(bases, str) else bases
+        self.base = self._bases.site
         self._image = image
         self._signer = signer
         self._query = f"sig={quote(token, safe='')}" if token and not image.public else ""
@@ -40,7 +42,7 @@ class Links:
 
     def picture(self, extension: str, size: str = "o") -> str:
         """The picture in a format and size."""
-        link = f"{self.base}/t/{self._image.id}.{extension}"
+        link = f"{self._bases.src}/t/{self._image.id}.{extension}"
         return self._with_query(f"{link}?size={size}" if size != "o" else link)
 
     def sizes(self) -> dict[str, dict[str, Any]]:
@@ -94,7 +96,7 @@ class Links:
     @property
     def signed_src(self) -> str:
         """The picture by a link that works without a key until it ends."""
-        return Links(self.base, self._image, self._signer, view_token(self._image, self._signer)).src
+        return Links(self._bases, self._image, self._signer, view_token(self._image, self._signer)).src
 
     def _with_query(self, link: str) -> str:
         if not self._query:
@@ -114,7 +116,7 @@ def view_token(image: Image, signer: Signer) -> str:
     return signer.sign("view", image.id, week_s if ends is None else min(week_s, ends // 1000))
 
 
-def upload_links(base: str, image: Image, signer: Signer) -> Links:
+def upload_links(bases: Bases, image: Image, signer: Signer) -> Links:
     """Return the links that an uploader is given."""
     anonymous = image.account is None and not image.public
-    return Links(base, image, signer, view_token(image, signer) if anonymous else None)
+    return Links(bases, image, signer, view_token(image, signer) if anonymous else None)

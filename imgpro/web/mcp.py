@@ -54,7 +54,7 @@ class McpHandlers:
             base = self._clients.base_url(request)
             _check_origin(request, base)
             _check_types(request)
-            asker = Asker(await self._caller(request), base)
+            asker = Asker(await self._caller(request), self._clients.bases(request))
             async with self._body(request, asker) as body:
                 return await self._answer(request, body, asker)
         except ImgproError as problem:

@@ -23,6 +23,7 @@ from imgpro.ids import IMAGE_ID
 from imgpro.model import Caller, Principal
 from imgpro.recipes import SRC_EXTENSION
 from imgpro.web import contract, respond, shapes
+from imgpro.web.clients import Bases
 from imgpro.web.keys import usage_report
 from imgpro.web.links import Links, upload_links, view_token
 from imgpro.web.mcp_catalog import DEFAULT_LIMIT, MAX_DATA_BYTES
@@ -48,7 +49,7 @@ class Asker(msgspec.Struct, frozen=True):
     """Who calls a tool, from which network, and what links in the answer start with."""
 
     caller: Caller
-    base: str
+    bases: Bases
 
     @property
     def principal(self) -> Principal | None:
@@ -108,7 +109,7 @@ class Tools:
         except ImgproError as problem:
             if problem.status >= 500:
                 log.warning("%s: %s", problem.code, problem.message)
-            return failure(problem, asker.base)
+            return failure(problem, asker.bases.site)
         result = without(msgspec.to_builtins(told.result), tool.hidden)
         text = {"type": "text", "text": msgspec.json.encode(result).decode()}
         return {"content": [text, *told.blocks], "structuredContent": result, "isError": False}
@@ -126,7 +127,7 @@ class Tools:
         # As for an upload: tickets are limited like those, and what cannot be used is better refused now.
         await self._appliance.quota.admit(asker.caller)
         ticket, expires_s = await self._appliance.tickets.make(asker.known, fields)
-        url = f"{asker.base}/v1/upload?ticket={ticket}"
+        url = f"{asker.bases.api}/v1/upload?ticket={ticket}"
         told = UploadTicket(
             upload_url=url,
             curl=f"curl -F file=@PATH {shlex.quote(url)}",
@@ -145,7 +146,7 @@ class Tools:
 
     def _stored(self, image: model.Image | bytes, asker: Asker) -> Told:
         assert isinstance(image, model.Image)  # bytes are for requests that were repeated: calls are not
-        return Told(shapes.created(image, upload_links(asker.base, image, self._appliance.signer)))
+        return Told(shapes.created(image, upload_links(asker.bases, image, self._appliance.signer)))
 
     # Looking
 
@@ -192,7 +193,7 @@ class Tools:
         if kind is not None:
             _check_side(kind, width, height)
         token = None if image.public else view_token(image, self._appliance.signer)
-        url = Links(asker.base, image, self._appliance.signer, token).picture(extension, size)
+        url = Links(asker.bases, image, self._appliance.signer, token).picture(extension, size)
         told = PictureLink(
             id=image.id,
             url=url,
@@ -222,7 +223,7 @@ class Tools:
         return Told(Deleted(id=image_id, deleted=True))
 
     def _shown(self, image: model.Image, asker: Asker) -> contract.Image:
-        links = Links(asker.base, image, self._appliance.signer)
+        links = Links(asker.bases, image, self._appliance.signer)
         return shapes.image(image, links, to_owner=asker.owns(image))
 
 

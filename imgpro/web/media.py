@@ -108,7 +108,7 @@ class MediaHandlers:
     def _shown(self, request: web.Request, image: model.Image, principal: Principal | None) -> contract.Image:
         mine = principal is not None and principal.owns(image)
         links = Links(
-            self._clients.base_url(request),
+            self._clients.bases(request),
             image,
             self._appliance.signer,
             None if mine else request.query.get("sig"),

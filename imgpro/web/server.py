@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from imgpro.errors import BadRequest, ImgproError
+from imgpro.errors import BadRequest, ImgproError, NotFound
 from imgpro.flows.addresses import network_of
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.quota import Quota
@@ -38,6 +38,7 @@ BACKLOG: Final = 1024
 _WITH_USAGE: Final = ("/v1/", "/mcp")
 LINGER_S: Final = 5.0  # how long a refused body is still read, so that its sender gets to see the answer
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+TURNED_AWAY: Final = web.RequestKey("turned_away", bool)  # before its route was looked up
 # What a request that outlived the stop deadline has to clean up after itself, and its answer to leave.
 _LAST_WORDS_S: Final = 2.0
 
@@ -145,6 +146,9 @@ class Dispatch:
 
     async def _answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         try:
+            if self._clients.is_for_pictures(request) and not request.path.startswith("/t/"):
+                request[TURNED_AWAY] = True
+                raise NotFound()
             return await self._inner(request)
         except ImgproError as problem:
             response = self._problem(request, problem)
@@ -329,7 +333,7 @@ async def _sign_streamed(request: web.Request, response: web.StreamResponse) -> 
 
 def _route(request: web.BaseRequest) -> str:
     """Return the route's template, never the path: paths hold ids and names."""
-    if isinstance(request, web.Request):
+    if isinstance(request, web.Request) and TURNED_AWAY not in request:
         resource = request.match_info.route.resource
         if resource is not None:
             return resource.canonical

@@ -78,10 +78,10 @@ class UploadHandlers:
         return _WayIn(caller, found.hash, found.fields)
 
     async def _attempt(self, request: web.Request, caller: Caller) -> Attempt:
-        base, signer = self._clients.base_url(request), self._appliance.signer
+        bases, signer = self._clients.bases(request), self._appliance.signer
 
         def render(image: Image) -> bytes:
-            return msgspec.json.encode(shapes.created(image, upload_links(base, image, signer)))
+            return msgspec.json.encode(shapes.created(image, upload_links(bases, image, signer)))
 
         return await self._appliance.replays.begin(caller, request.headers.get("Idempotency-Key"), render)
 
@@ -89,12 +89,15 @@ class UploadHandlers:
         caller = way_in.caller
         uploads = self._appliance.settings.uploads
         refuse_declared_length(request, self._appliance.ingest.max_bytes(caller) + FORM_SLACK_BYTES)
+        owned = caller.principal is not None
+        fields = {**way_in.fields, **_query_fields(request)}
+        parse_options(fields, owned=owned)  # what is wrong here is told before a file is sent in vain
         form = Form(request, Pace(uploads))
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
                 await invite(request)
                 await _pour(form.file_chunks(), upload)
-                options = parse_options({**way_in.fields, **form.fields}, owned=caller.principal is not None)
+                options = parse_options({**fields, **form.fields}, owned=owned)
                 outcome = await upload.commit(options, form.file_name or "")
         return self._answer(request, outcome, attempt)
 
@@ -102,8 +105,8 @@ class UploadHandlers:
         caller = way_in.caller
         uploads = self._appliance.settings.uploads
         refuse_declared_length(request, self._appliance.ingest.max_bytes(caller))
-        sent = {key: request.query[key] for key in TEXT_FIELDS if key in request.query}
-        options = parse_options({**way_in.fields, **sent}, owned=caller.principal is not None)
+        fields = {**way_in.fields, **_query_fields(request)}
+        options = parse_options(fields, owned=caller.principal is not None)
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
                 await invite(request)
@@ -176,17 +179,22 @@ def text_fields(body: dict[str, Any], *, owned: bool) -> dict[str, str]:
     fields: dict[str, str] = {}
     details: dict[str, str] = {}
     for name, value in body.items():
-        if isinstance(value, bool):
+        if name == "public" and isinstance(value, bool):
             fields[name] = "true" if value else "false"
         elif name == "tags" and isinstance(value, list) and all(isinstance(item, str) for item in value):
             fields[name] = ",".join(value)
-        elif isinstance(value, str) or (isinstance(value, int) and name != "tags"):
+        elif isinstance(value, str) or (name in ("public", "ttl") and type(value) is int):
             fields[name] = str(value)
         elif value is not None and name in (*TEXT_FIELDS, "url") and (owned or name not in OWNED_FIELDS):
             details[name] = "Must be text."
     if details:
         raise ValidationError(None, None, details)
     return fields
+
+
+def _query_fields(request: web.Request) -> dict[str, str]:
+    """Return the fields that stand in the query, where a bare body has no other place for them."""
+    return {key: request.query[key] for key in TEXT_FIELDS if key in request.query}
 
 
 def _wants_text(request: web.Request) -> bool:

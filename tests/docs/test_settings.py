@@ -3,7 +3,7 @@
 import re
 import tomllib
 
-from imgpro import settings
+from imgpro import forms
 from imgpro.cli.example import example
 from imgpro.settings import Settings
 from imgpro.sources import load
@@ -26,9 +26,9 @@ def test_the_file_is_what_the_settings_say():
 def test_every_setting_is_there_with_words():
     document = tomllib.loads(uncommented())
     there = {f"{section}.{name}" for section, values in document.items() for name in values}
-    assert there == {field.path for field in settings.fields()}
+    assert there == {field.path for field in forms.fields()}
     assert len(there) > 30
-    for field in settings.fields():
+    for field in forms.fields():
         assert len(field.description) > 10, field.path
         assert field.description.endswith("."), field.path
         assert f"# {field.description} (" in FILE.read_text()
@@ -45,7 +45,7 @@ def test_as_it_is_it_changes_nothing_and_switched_on_it_says_the_defaults(tmp_pa
 
 
 def test_each_setting_has_its_variable(tmp_path):
-    environ = {field.variable: settings.show_value(field, field.default).strip('"[]') for field in settings.fields()}
+    environ = {field.variable: forms.show_value(field, field.default).strip('"[]') for field in forms.fields()}
     environ = {name: value for name, value in environ.items() if value}
     loaded = load({}, None, {**environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
     assert loaded.settings == Settings()

@@ -1,0 +1,148 @@
+"""How settings are written: the form of each value, reading it, and showing it as a person would have written it."""
+
+import re
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from imgpro.settings import GIB, MIB, Settings
+
+UNLIMITED: Final = "unlimited"
+
+_BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|kib|mb|mib|gb|gib|tb|tib)?", re.IGNORECASE)
+_BYTE_UNITS: Final = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": GIB, "t": 1024 * GIB}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_SPAN_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One setting as documentation, the example file and the environment see it."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def path(self) -> str:
+        """Dotted name, as in messages."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def secret(self) -> bool:
+        """Tell whether the value must not be shown anywhere."""
+        return self.name in ("password", "checkout_secret")
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return f"IMGPRO_{self.section}_{self.name}".upper()
+
+
+def fields() -> list[Field]:
+    """Return every setting, in the order of the tree."""
+    found: list[Field] = []
+    for section in msgspec.structs.fields(Settings):
+        hints = get_type_hints(section.type, include_extras=True)
+        for field in msgspec.structs.fields(section.type):
+            hint = hints[field.name]
+            meta = next(arg for arg in get_args(hint)[1:] if isinstance(arg, Meta))
+            found.append(Field(section.name, field.name, get_args(hint)[0], field.default, meta.description or ""))
+    return found
+
+
+def describe_form(field: Field) -> str:
+    """Return in words what a value of this setting looks like, for messages and the example file."""
+    if field.name.endswith("_bytes"):
+        form = "a size such as 500 MB or 2 GB"
+    elif field.name.endswith("_s"):
+        form = "a time such as 30s, 10m or 2d"
+    elif get_origin(field.type) is tuple:
+        form = "a list"
+    elif get_origin(field.type) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.type)))
+    elif field.type is bool:
+        return "true or false"
+    else:
+        form = "text" if field.type is str else "a whole number"
+    return f"{form}, or {UNLIMITED}" if type(None) in get_args(field.type) else form
+
+
+def parse_value(field: Field, raw: Any) -> Any:
+    """Turn what was written for a setting into a plain value of its type.
+
+    Sizes and times may carry units; lists may be comma-separated text; `unlimited` is None where that is
+    allowed. Raises ValueError. Range checks are left to `msgspec.convert` of the whole tree.
+    """
+    optional = type(None) in get_args(field.type)
+    if optional and isinstance(raw, str) and raw.strip().lower() == UNLIMITED:
+        return None
+    if field.name.endswith("_bytes"):
+        return _parse_bytes(raw)
+    if field.name.endswith("_s"):
+        span = _parse_span(raw)
+        return span if field.type is float else round(span)
+    if get_origin(field.type) is tuple:
+        return _parse_list(field, raw)
+    if not isinstance(raw, str) or field.type is str or get_origin(field.type) is Literal:
+        return raw
+    if field.type is bool:
+        return _parse_bool(raw)
+    return int(raw.strip())
+
+
+def _parse_bool(raw: str) -> bool:
+    word = raw.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError(raw)
+
+
+def _parse_list(field: Field, raw: Any) -> list[Any]:
+    items = [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else list(raw)
+    return [int(item) for item in items] if get_args(field.type)[0] is int else items
+
+
+def _parse_bytes(raw: Any) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return raw
+    match = _BYTES.fullmatch(str(raw).strip())
+    if match is None:
+        raise ValueError(raw)
+    unit = (match[2] or "").lower()[:1]
+    return int(float(match[1]) * _BYTE_UNITS[unit])
+
+
+def _parse_span(raw: Any) -> float:
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)
+    match = _SPAN.fullmatch(str(raw).strip())
+    if match is None:
+        raise ValueError(raw)
+    return float(match[1]) * _SPAN_UNITS[(match[2] or "").lower()]
+
+
+def show_value(field: Field, value: Any) -> str:
+    """Return the TOML text of a value, in the unit a person would have written."""
+    if value is None:
+        return f'"{UNLIMITED}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(show_value(field, item) for item in value) + "]"
+    if field.name.endswith("_bytes"):
+        for unit, size in (("GB", GIB), ("MB", MIB), ("KB", 1024)):
+            if value and value % size == 0:
+                return f'"{value // size} {unit}"'
+    if field.name.endswith("_s"):
+        for unit, span in (("d", 86400), ("h", 3600), ("m", 60)):
+            if value and value % span == 0:
+                return f'"{int(value // span)}{unit}"'
+        return f'"{value:g}s"'
+    return str(value)
