@@ -47,6 +47,7 @@ _WRITER_PRAGMAS: Final = (
     "PRAGMA cache_size = -32000",
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # what is deleted is overwritten; Debian's SQLite does so anyway, others do not
     "PRAGMA wal_autocheckpoint = 0",  # the writer does it itself, after the callers have their answers
 )
 _READER_PRAGMAS: Final = (
