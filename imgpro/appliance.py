@@ -108,7 +108,7 @@ class Appliance:
         """Open the data directory, the database, the cache and the workers.
 
         Without `serving` neither workers nor mail are started: enough for the operator's commands.
-        Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable.
+        Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable, ConfigError.
         """
         async with contextlib.AsyncExitStack() as parts:
             data = DataDir.open(data_path, _database_dir(settings))

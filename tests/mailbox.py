@@ -1,32 +1,30 @@
-"""A real SMTP server on loopback that keeps what it is sent."""
+"""The mail server of `smtp` for tests of a whole server: settings that lead to it, and what arrived."""
 
 import contextlib
-import email
-import email.policy
 import re
-import socket
 import time
 from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import Any
 
-from aiosmtpd.controller import Controller
+from tests.smtp import Postman, serving
 
 
 class Mailbox:
     """What arrived, in order."""
 
-    def __init__(self) -> None:
-        self.port = 0
-        self.letters: list[EmailMessage] = []
-        self.recipients: list[list[str]] = []
+    def __init__(self, postman: Postman, port: int) -> None:
+        self._postman = postman
+        self._port = port
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        self.recipients.append(list(envelope.rcpt_tos))
-        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
-        self.letters.append(message)
-        return "250 OK"
+    @property
+    def letters(self) -> list[EmailMessage]:
+        """The letters that were taken."""
+        return self._postman.mails
+
+    @property
+    def recipients(self) -> list[list[str]]:
+        """The addresses on each letter's envelope."""
+        return [envelope.rcpt_tos for envelope in self._postman.envelopes]
 
     def wait(self, count: int, patience_s: float = 20.0) -> list[EmailMessage]:
         """Return the letters once there are `count` of them."""
@@ -40,7 +38,7 @@ class Mailbox:
         """Return the settings with which a server sends here."""
         return {
             "IMGPRO_MAIL_HOST": "127.0.0.1",
-            "IMGPRO_MAIL_PORT": str(self.port),
+            "IMGPRO_MAIL_PORT": str(self._port),
             "IMGPRO_MAIL_SECURITY": "none",
             "IMGPRO_MAIL_SENDER": "imgpro@img.example",
             **more,
@@ -48,23 +46,11 @@ class Mailbox:
 
 
 @contextlib.contextmanager
-def mailbox(port: int = 0) -> Iterator[Mailbox]:
-    """Run a mail server; yield what it keeps."""
-    box = Mailbox()
-    box.port = port or free_port()  # aiosmtpd cannot be told to choose one
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
-    controller.start()
-    try:
-        yield box
-    finally:
-        controller.stop()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+def mailbox() -> Iterator[Mailbox]:
+    """Run a mail server on a free port; yield what it keeps."""
+    postman = Postman()
+    with serving(postman) as server:
+        yield Mailbox(postman, server.port)
 
 
 def text_of(letter: EmailMessage) -> str:

@@ -1,4 +1,4 @@
-"""Real mail servers on loopback for tests: one that takes letters by aiosmtpd, and ones that follow a script."""
+"""Real mail servers on loopback for tests: one that takes letters by aiosmtpd, ones that follow a script; letters."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import email
 import email.policy
 import ipaddress
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -20,8 +21,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from imgpro.model import MailLetter
+from imgpro.settings import Mail as MailSettings
+
 HERE = "127.0.0.1"
+CLOSE_S = 2.0
 USER, PASSWORD = "imgpro", "correct-horse-battery"
+TOKEN = "Zm9vYmFyYmF6cXV4"
+LINK = f"https://img.example.org/verify?t={TOKEN}&exp=77&sig=c2lnbmF0dXJl"
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -112,16 +119,34 @@ class MailServer(Controller):
     """aiosmtpd in a thread of its own, on a free port or on `port`. `connections` counts those of its clients."""
 
     def __init__(self, postman: Postman, port: int = 0, **parameters: Any) -> None:
-        self.connections = -1  # the controller connects once itself, to see whether it works
+        self._protocols: list[Any] = []
         super().__init__(postman, hostname=HERE, port=port, server_hostname="mail.test", **parameters)
 
+    @property
+    def connections(self) -> int:
+        return len(self._protocols) - 1  # the controller connects once itself, to see whether it works
+
     def factory(self) -> Any:
-        self.connections += 1
-        return super().factory()
+        protocol = super().factory()
+        self._protocols.append(protocol)
+        return protocol
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
+
+    def stop(self, no_assert: bool = False) -> None:
+        """End; connections first, because those that outlive their loop are warned of."""
+        deadline = time.monotonic() + CLOSE_S
+        while any(protocol.transport is not None for protocol in self._protocols) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.loop.call_soon_threadsafe(self._abort)
+        super().stop(no_assert)
+
+    def _abort(self) -> None:
+        for protocol in self._protocols:
+            if protocol.transport is not None:
+                protocol.transport.abort()
 
 
 @contextlib.contextmanager
@@ -141,18 +166,45 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def scripted(talk: Talk) -> AsyncIterator[tuple[int, Callable[[], int]]]:
     """Run a server that does `talk` with each connection; yield its port and a function that counts connections."""
-    count = 0
+    talks: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
-        count += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await talk(reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await talk(reader, writer)
+        finally:
+            writer.close()
 
-    server = await asyncio.start_server(serve, HERE, 0)
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.append(asyncio.create_task(serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, HERE, 0)
     try:
-        yield server.sockets[0].getsockname()[1], lambda: count
+        yield server.sockets[0].getsockname()[1], lambda: len(talks)
     finally:
         server.close()
         await server.wait_closed()
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+
+
+def at(port: int, **changes: Any) -> MailSettings:
+    """Settings that reach a server on loopback, unprotected unless changed."""
+    return MailSettings(**{"host": HERE, "port": port, "security": "none", "sender": "imgpro@img.test", **changes})
+
+
+def sample_letter(recipient: str = "ann@nas.local", **changes: Any) -> MailLetter:
+    """Return a letter, written now, with all that is hard to send."""
+    now_ms = time.time_ns() // 1_000_000
+    letter = MailLetter(
+        account=None,
+        recipient=recipient,
+        subject="Confirm your address",
+        body_text=f"Open this:\n\n{LINK}\n\n.\n.leading dots\nschön\n",
+        body_html=f'<p>Schön: <a href="{LINK}">{"x" * 1200}</a></p>\n',
+        link=LINK,
+        created_ms=now_ms,
+        expires_ms=now_ms + 86_400_000,
+    )
+    return msgspec.structs.replace(letter, **changes)
