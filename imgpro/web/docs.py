@@ -5,10 +5,11 @@ links start with; the answer to a request has the address that applies to it in 
 document, which is kept as a file, uses the same stand-in.
 """
 
+import asyncio
 import importlib.resources
 import inspect
 import json
-from collections.abc import Callable
+import re
 from typing import Any, Final
 
 import jinja2
@@ -25,10 +26,12 @@ from imgpro.flows.tickets import TICKET_S
 from imgpro.model import Account, Usage
 from imgpro.plans import ORDER, UNVERIFIED
 from imgpro.web import markdown, respond
+from imgpro.web.assets import takes_gzip
 from imgpro.web.clients import Clients
 from imgpro.web.links import VIEW_LINK_S
+from imgpro.web.mcp_catalog import TOOLS
 from imgpro.web.pages import Templates, show_bytes, show_span
-from imgpro.web.reference import Reference
+from imgpro.web.reference import Reference, code
 
 BASE: Final = "https://img.example.org"  # stands for this server's own address until an answer is sent
 TITLES: Final = {
@@ -72,8 +75,12 @@ class Problem(msgspec.Struct, frozen=True):
 class Documents:
     """Renders the documents, each at its first use and once."""
 
-    def __init__(self, appliance: Appliance, sources: dict[str, str], *, mcp: bool) -> None:
-        self._sources = sources
+    def __init__(self, appliance: Appliance) -> None:
+        folder = importlib.resources.files("imgpro") / "documents"
+        self._sources = {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.is_file()}
+        self._facts = facts(appliance)
+        for name in ("openapi.json", "openapi.yaml"):
+            self._sources[name] = in_own_words(self._sources[name], self._facts)
         # Markdown knows no HTML escapes; what comes from the operator passes through the filter `text`.
         self._env = jinja2.Environment(
             loader=jinja2.DictLoader(self._sources),
@@ -89,7 +96,7 @@ class Documents:
         self._env.filters["room"] = lambda size: "unlimited" if size is None else show_bytes(size)
         self._env.filters["lasting"] = lambda span: "until deleted" if span is None else show_span(span)
         self._env.filters["text"] = markdown.text
-        self._facts = facts(appliance, mcp=mcp)
+        self._env.filters["code"] = code
         self._problems = problems(appliance)
         self._texts: dict[str, str] = {}
         self._pages: dict[str, markdown.Page] = {}
@@ -117,7 +124,12 @@ class Documents:
             return {"problems": self._problems}
         if name == "reference.md":
             reference = Reference(json.loads(self.openapi("json")))
-            return {"groups": reference.groups(), "shapes": reference.shapes(), "headers": reference.headers()}
+            return {
+                "groups": reference.groups(),
+                "shared_replies": reference.shared(),
+                "shapes": reference.shapes(),
+                "headers": reference.headers(),
+            }
         if name == "llms-full.txt":
             return {"documents": [{"title": TITLES[one], "markdown": self.text(f"{one}.md")} for one in TITLES]}
         return {}
@@ -127,12 +139,10 @@ class DocumentHandlers:
     """`/api`, `/api/...`, `/llms.txt`, `/llms-full.txt`, `/openapi.json`, `/openapi.yaml`."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates) -> None:
-        self._appliance = appliance
+        self._settings = appliance.settings
         self._clients = clients
         self._templates = templates
-        folder = importlib.resources.files("imgpro") / "documents"
-        self._sources = {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.is_file()}
-        self._made: Documents | None = None
+        self._documents = Documents(appliance)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all documents."""
@@ -141,72 +151,64 @@ class DocumentHandlers:
             web.get("/api", self.get_api),
             web.get(f"/api/{name}", self.get_page),
             web.get(f"/api/{name}.md", self.get_markdown),
-            web.get("/llms.txt", self._plain("llms.txt")),
-            web.get("/llms-full.txt", self._plain("llms-full.txt")),
-            web.get("/openapi.json", self._openapi("json", JSON)),
-            web.get("/openapi.yaml", self._openapi("yaml", YAML)),
+            web.get("/llms.txt", self.get_text),
+            web.get("/llms-full.txt", self.get_text),
+            web.get("/openapi.json", self.get_openapi),
+            web.get("/openapi.yaml", self.get_openapi),
         ]
+
+    async def get_api(self, request: web.Request) -> web.Response:
+        """Show the interactive reference."""
+        base = self._clients.bases(request).api
+        known: dict[str, Any] = {"anonymous": self._settings.anonymous.enabled, "base": base}
+        return self._noted(request, self._templates.page(request, "api.html", current="", titles=TITLES, **known))
 
     async def get_page(self, request: web.Request) -> web.Response:
         """Show a document as a page, or as Markdown to a program that asks for it by its Accept header."""
         if "text/markdown" in request.headers.get(hdrs.ACCEPT, ""):
             return await self.get_markdown(request)
         name = request.match_info["name"]
-        page = self._documents(request).page(name)
+        page = await asyncio.to_thread(self._documents.page, name)
         html = markupsafe.Markup(self._placed(request, page.html))  # noqa: S704 - made by us, HTML in it escaped
-        response = self._templates.page(
-            request, "document.html", current=name, titles=TITLES, title=page.title, html=html, headings=page.headings
-        )
-        response.headers["Vary"] = "Accept"
-        return self._noted(response)
+        known: dict[str, Any] = {"title": page.title, "html": html, "headings": page.headings}
+        response = self._templates.page(request, "document.html", current=name, titles=TITLES, **known)
+        return self._noted(request, response)
 
     async def get_markdown(self, request: web.Request) -> web.Response:
         """Answer a document as Markdown."""
-        source = self._documents(request).text(f"{request.match_info['name']}.md")
-        response = self._text(request, source, MARKDOWN)
-        response.headers["Vary"] = "Accept"
-        return response
+        source = await asyncio.to_thread(self._documents.text, f"{request.match_info['name']}.md")
+        return self._text(request, source, MARKDOWN)
 
-    async def get_api(self, request: web.Request) -> web.Response:
-        """Show the interactive reference."""
-        anonymous = self._appliance.settings.anonymous.enabled
-        base = self._clients.base_url(request)
-        return self._noted(
-            self._templates.page(request, "api.html", current="", titles=TITLES, anonymous=anonymous, base=base)
-        )
+    async def get_text(self, request: web.Request) -> web.Response:
+        """Answer what there is to read, or all of it in one."""
+        source = await asyncio.to_thread(self._documents.text, request.path.removeprefix("/"))
+        return self._text(request, source, PLAIN)
 
-    def _plain(self, name: str) -> Callable[[web.Request], Any]:
-        async def handler(request: web.Request) -> web.Response:
-            return self._text(request, self._documents(request).text(name), PLAIN)
-
-        return handler
-
-    def _openapi(self, ending: str, content_type: str) -> Callable[[web.Request], Any]:
-        async def handler(request: web.Request) -> web.Response:
-            return self._text(request, self._documents(request).openapi(ending), content_type)
-
-        return handler
-
-    def _documents(self, request: web.Request) -> Documents:
-        if self._made is None:
-            offered = {resource.canonical for resource in request.app.router.resources()}
-            self._made = Documents(self._appliance, self._sources, mcp="/mcp" in offered)
-        return self._made
+    async def get_openapi(self, request: web.Request) -> web.Response:
+        """Answer the OpenAPI document."""
+        ending = request.path.rpartition(".")[2]
+        return self._text(request, self._documents.openapi(ending), JSON if ending == "json" else YAML)
 
     def _text(self, request: web.Request, source: str, content_type: str) -> web.Response:
         body = self._placed(request, source).encode()
-        return self._noted(web.Response(body=body, headers={**TEXT_HEADERS, "Content-Type": content_type}))
+        return self._noted(request, web.Response(body=body, headers={**TEXT_HEADERS, "Content-Type": content_type}))
 
     def _placed(self, request: web.Request, source: str) -> str:
-        return source.replace(BASE, self._clients.base_url(request))
+        bases = self._clients.bases(request)
+        placed = source.replace(f"{BASE}/v1/", f"{bases.api}/v1/").replace(f"{BASE}/t/", f"{bases.src}/t/")
+        return placed.replace(BASE, bases.site)
 
-    def _noted(self, response: web.Response) -> web.Response:
-        if not self._appliance.settings.pages.indexing:
+    def _noted(self, request: web.Request, response: web.Response) -> web.Response:
+        """Return an answer that is packed where its reader takes that, and not indexed unless the operator wants it."""
+        response.headers["Vary"] = "Accept, Accept-Encoding"
+        if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+            response.enable_compression(web.ContentCoding.gzip)
+        if not self._settings.pages.indexing:
             response.headers["X-Robots-Tag"] = "noindex"
         return response
 
 
-def facts(appliance: Appliance, *, mcp: bool) -> dict[str, Any]:
+def facts(appliance: Appliance) -> dict[str, Any]:
     """Return what is true of this server, by the names that the templates use. Nothing secret is among it."""
     settings, plans = appliance.settings, appliance.plans
     shown = [plans.named(name) for name in (UNVERIFIED, *ORDER)]
@@ -221,7 +223,7 @@ def facts(appliance: Appliance, *, mcp: bool) -> dict[str, Any]:
         "imports": settings.imports,
         "imaging": settings.imaging,
         "mail": bool(settings.mail.host),
-        "mcp": mcp,
+        "tools": [(tool.name, tool.title) for tool in TOOLS],
         "plans": shown,
         "unverified": plans.named(UNVERIFIED),
         "unlimited": settings.plans.unlimited,
@@ -238,6 +240,39 @@ def facts(appliance: Appliance, *, mcp: bool) -> dict[str, Any]:
         "ticket_s": TICKET_S,
         "import_example": IMPORT_EXAMPLE,
         "ttl_problem": _example(_ttl_problem()),
+    }
+
+
+def in_own_words(openapi: str, known: dict[str, Any]) -> str:
+    """Return the OpenAPI document with this server's limits where it tells those of an unchanged one."""
+    for phrase, own in _own_words(known).items():
+        # In YAML a phrase may go on in the next line, and in JSON a line ends with two characters.
+        pattern = r"(?:\s|\\n)+".join(re.escape(word) for word in phrase.split())
+        openapi = re.sub(pattern, lambda _, own=own: own, openapi)  # type: ignore[misc]
+    return openapi
+
+
+def _own_words(known: dict[str, Any]) -> dict[str, str]:
+    """Return the phrases of the OpenAPI document that depend on settings, and what is true here."""
+    uploads, formats = known["uploads"], known["formats_in"]
+    sizes = [f"{show_bytes(uploads.max_bytes)} with one"]
+    if known["anonymous"].enabled:
+        sizes.insert(0, f"{show_bytes(uploads.anonymous_max_bytes)} without a key")
+    if known["imaging"].svg:
+        sizes.append(f"{show_bytes(uploads.svg_max_bytes)} for SVG")
+    first, key = ("needs no account", "") if known["anonymous"].enabled else ("needs a key", "-H X-API-Key:$KEY ")
+    return {
+        "The first upload needs no account:": f"The first upload {first}:",
+        f"curl -F file=@shot.png {BASE}/v1/upload": f"curl {key}-F file=@shot.png {BASE}/v1/upload",
+        "JPEG, PNG, GIF, WebP, AVIF, HEIC, SVG, BMP and ICO are taken": (
+            f"{', '.join(formats[:-1])} and {formats[-1]} are taken"
+        ),
+        "up to 20 MB without a key, 70 MB with one, 10 MB for SVG.": f"up to {', '.join(sizes)}.",
+        "within 30 seconds,": f"within {show_span(int(known['imports'].deadline_s))},",
+        "has 3 keys at most.": f"has {known['accounts'].unverified_keys} keys at most.",
+        "Numbers of limits are those of a server that its operator has not changed.": (
+            "Numbers of limits are those of this server."
+        ),
     }
 
 

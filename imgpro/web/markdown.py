@@ -12,6 +12,7 @@ import msgspec
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+WIDE_COLUMNS: Final = 4
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
 _NOT_IN_SLUG: Final = re.compile(r"[^a-z0-9_]+")
 
@@ -74,14 +75,21 @@ def plain(inline: Token) -> str:
 
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    # A table that is wider than a phone is scrolled by itself, by touch and by keyboard.
     parser.add_render_rule("table_open", _table_open)
     parser.add_render_rule("table_close", _table_close)
     return parser
 
 
 def _table_open(renderer: Any, tokens: Sequence[Token], position: int, options: Any, env: Any) -> str:
-    return '<div class="scroll" role="region" aria-label="Table" tabindex="0">\n<table>\n'
+    """Open a table; one of many columns is wider than a phone and is scrolled by itself, by touch and by keyboard."""
+    columns = 0
+    for token in tokens[position:]:
+        columns += token.type == "th_open"
+        if token.type == "thead_close":
+            break
+    if columns >= WIDE_COLUMNS:
+        return '<div class="scroll" role="region" aria-label="Table" tabindex="0">\n<table>\n'
+    return "<div>\n<table>\n"
 
 
 def _table_close(renderer: Any, tokens: Sequence[Token], position: int, options: Any, env: Any) -> str:

@@ -105,10 +105,6 @@ class PageHandlers:
         """Show the upload form."""
         return self._templates.page(request, "home.html", **self._offer(request))
 
-    async def get_quick_start(self, request: web.Request) -> web.Response:
-        """Show the first curl lines, with this server's own address in them."""
-        return self._templates.page(request, "quick-start.html", **self._offer(request))
-
     def _offer(self, request: web.Request) -> dict[str, Any]:
         """Return what this server takes from a caller without a key."""
         settings = self._appliance.settings
@@ -128,7 +124,7 @@ class PageHandlers:
         """Show one picture with everything a link preview needs."""
         view = self._identity.view(request)
         image = await self._appliance.serve.visible(request.match_info["id"], view)
-        links = Links(self._clients.base_url(request), image, self._appliance.signer, view.token)
+        links = Links(self._clients.bases(request), image, self._appliance.signer, view.token)
         here = Links(_root(request).rstrip("/"), image, self._appliance.signer, view.token)
         indexing = self._appliance.settings.pages.indexing and image.public
         response = self._templates.page(
@@ -187,12 +183,13 @@ class PageHandlers:
             response = respond.error(BadRequest("Only JSON is offered here."))
             response.set_status(501)
             return response
-        base, url = self._clients.base_url(request), request.query.get("url", "")
-        match = _OEMBED_URL.fullmatch(url.removeprefix(base).partition("?")[0]) if url.startswith(base) else None
+        bases, url = self._clients.bases(request), request.query.get("url", "")
+        base = next((base for base in (bases.site, bases.src) if url.startswith(base)), None)
+        match = _OEMBED_URL.fullmatch(url.removeprefix(base).partition("?")[0]) if base is not None else None
         if match is None:
             raise NotFound()
         image = await self._appliance.serve.visible(match[1], self._identity.view(request))
-        links = Links(base, image, self._appliance.signer)
+        links = Links(bases, image, self._appliance.signer)
         width, height, src = _fit(image, links, request.query.get("maxwidth"), request.query.get("maxheight"))
         small = links.sizes()["s"]
         body = {
@@ -206,7 +203,7 @@ class PageHandlers:
             "thumbnail_width": small["width"],
             "thumbnail_height": small["height"],
             "provider_name": self._appliance.settings.pages.site_name,
-            "provider_url": base,
+            "provider_url": bases.site,
         }
         return respond.json(body)
 

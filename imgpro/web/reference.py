@@ -15,13 +15,12 @@ Schema = Mapping[str, Any]
 
 METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
 _SHELL: Final = re.compile(r"(?ms)^```(?:sh|console|bash)\n.*?^```\n*")
-_BOUNDS: Final = (
-    ("minLength", "at least {} characters"),
-    ("maxLength", "at most {} characters"),
-    ("minimum", "{} or more"),
-    ("maximum", "at most {}"),
-    ("minItems", "at least {}"),
-    ("maxItems", "at most {} of them"),
+_COLON: Final = re.compile(r":(?=\s*\Z)")
+_MAX_PATTERN_CHARS: Final = 40  # a longer one says less than the words beside it
+_RANGES: Final = (
+    ("minLength", "maxLength", "character"),
+    ("minItems", "maxItems", "entry"),
+    ("minimum", "maximum", ""),
 )
 _TYPES: Final = {"string": "text", "integer": "whole number", "boolean": "true or false"}
 _PLACES: Final = {"path": "in the path", "query": "in the query", "header": "header", "cookie": "cookie"}
@@ -44,9 +43,13 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """One answer: when it comes, what it is, the codes it may carry if it is an error, its headers."""
+    """One answer: when it comes, what it is, the codes it may carry if it is an error, its headers.
+
+    `shared` names an error that several calls have in common; "" for one that is told where it belongs.
+    """
 
     status: str
+    shared: str
     meaning: str
     kinds: tuple[str, ...]
     codes: tuple[str, ...]
@@ -62,6 +65,7 @@ class Operation(msgspec.Struct, frozen=True):
     summary: str
     description: str
     key: str
+    open: bool
     parameters: tuple[Row, ...]
     bodies: tuple[Body, ...]
     replies: tuple[Reply, ...]
@@ -113,6 +117,18 @@ class Reference:
             for rows in [tuple(self._fields(schema))]
         ]
 
+    def shared(self) -> list[Reply]:
+        """Return the errors that calls have in common, each with every status it has somewhere."""
+        found: dict[str, list[Reply]] = {}
+        for group in self.groups():
+            for reply in (reply for operation in group.operations for reply in operation.replies if reply.shared):
+                found.setdefault(reply.shared, []).append(reply)
+        merged = []
+        for same in found.values():
+            statuses = ", ".join(dict.fromkeys(reply.status for reply in same))
+            merged.append(msgspec.structs.replace(same[0], status=statuses))
+        return sorted(merged, key=lambda reply: reply.status)
+
     def headers(self) -> list[Row]:
         """Return all named headers of answers."""
         headers = self._document["components"].get("headers", {})
@@ -120,15 +136,17 @@ class Reference:
 
     def _operation(self, path: str, method: str, operation: Schema, shared: list[Schema]) -> Operation:
         body = self._resolved(operation.get("requestBody", {}))
+        security = operation.get("security", self._security)
         parameters = [self._resolved(one) for one in [*shared, *operation.get("parameters", [])]]
-        replies = {status: self._resolved(reply) for status, reply in operation["responses"].items()}
+        replies = operation["responses"]
         return Operation(
             id=operation["operationId"],
             method=method.upper(),
             path=path,
             summary=operation["summary"],
-            description=_SHELL.sub("", operation.get("description", "")).strip(),
-            key=_key_words(operation.get("security", self._security)),
+            description=_without_shell(operation.get("description", "")),
+            key=_key_words(security),
+            open=not security or {} in security,
             parameters=tuple(self._parameter(one) for one in parameters),
             bodies=tuple(self._body(kind, media) for kind, media in body.get("content", {}).items()),
             replies=tuple(self._reply(status, reply) for status, reply in replies.items()),
@@ -163,6 +181,8 @@ class Reference:
             )
 
     def _reply(self, status: str, reply: Schema) -> Reply:
+        shared = reply["$ref"].rpartition("/")[2] if "$ref" in reply and status >= "400" else ""
+        reply = self._resolved(reply)
         kinds, codes = [], {}
         for media_type, media in reply.get("content", {}).items():
             schema = media.get("schema", {})
@@ -174,12 +194,12 @@ class Reference:
             kinds.append(f"{code(media_type)} {self.kind(schema)}" if named else code(media_type))
         headers = tuple(reply.get("headers", {}))
         meaning = line(reply["description"])
-        return Reply(status, meaning, tuple(kinds), tuple(filter(None, codes)), headers)
+        return Reply(status, shared, meaning, tuple(kinds), tuple(filter(None, codes)), headers)
 
     def _example(self, replies: Mapping[str, Schema]) -> str:
         """Return the first example of the answer that says it went well, as JSON; empty if it has none."""
         for status, reply in replies.items():
-            media = reply.get("content", {}).get("application/json", {})
+            media = self._resolved(reply).get("content", {}).get("application/json", {})
             if status.startswith("2") and media.get("examples"):
                 first = self._resolved(next(iter(media["examples"].values())))
                 return json.dumps(first["value"], indent=2, ensure_ascii=False)
@@ -202,7 +222,7 @@ class Reference:
             if several in schema:
                 return " or ".join(self.kind(one) for one in schema[several]) + self._limits(schema)
         if "enum" in schema:
-            return " or ".join(code(value) for value in schema["enum"]) + self._limits(schema)
+            return "one of " + ", ".join(dict.fromkeys(code(value) for value in schema["enum"])) + self._limits(schema)
         if "const" in schema:
             return code(schema["const"])
         return self._type_words(schema) + self._limits(schema)
@@ -223,12 +243,35 @@ class Reference:
         return " or ".join(words)
 
     def _limits(self, schema: Schema) -> str:
-        found = [words.format(f"{schema[name]:,}") for name, words in _BOUNDS if name in schema]
-        if "pattern" in schema:
+        found = [_range(schema.get(least), schema.get(most), unit) for least, most, unit in _RANGES]
+        if schema.get("examples"):
+            found.append("such as " + ", ".join(code(example) for example in schema["examples"]))
+        elif len(schema.get("pattern", "")) in range(1, _MAX_PATTERN_CHARS):
             found.append(f"like {code(schema['pattern'])}")
         if "default" in schema and schema["default"] is not None:
-            found.append(f"{code(json.dumps(schema['default']).strip(chr(34)))} if absent")
-        return "".join(f", {words}" for words in found)
+            absent = json.dumps(schema["default"]).strip('"')
+            return _appended(found) + f"; {code(absent)} if absent"
+        return _appended(found)
+
+
+def _appended(found: list[str]) -> str:
+    return "".join(f", {words}" for words in found if words)
+
+
+def _range(least: int | None, most: int | None, unit: str) -> str:
+    """Return bounds in words, e.g. `1 to 255 characters`; empty for none."""
+    several = "" if not unit else " entries" if unit == "entry" else f" {unit}s"
+    if most is None:
+        return "" if not least else f"{least:,} or more{several}"
+    if least is None:
+        return f"at most {most:,}{several}"
+    return f"{least:,} to {most:,}{several}"
+
+
+def _without_shell(description: str) -> str:
+    """Return a description without its lines for a shell: the reference has its own, which work from top to bottom."""
+    pieces = [_COLON.sub(".", piece.strip()) for piece in _SHELL.split(description)]
+    return "\n\n".join(piece for piece in pieces if piece)
 
 
 def line(words: str) -> str:

@@ -254,6 +254,22 @@ def test_the_address_is_the_one_that_was_asked(servers):
         assert b"pictures.lan" not in configured.body, path
 
 
+def test_hosts_of_their_own_are_named(tmp_path):
+    hosts = {
+        "IMGPRO_SERVER_BASE_URL": "https://nas.home.arpa",
+        "IMGPRO_SERVER_API_URL": "https://api.home.arpa",
+        "IMGPRO_SERVER_SRC_URL": "https://i.home.arpa",
+    }
+    with running(tmp_path / "data", hosts) as server:
+        for path in ("/api/quick-start.md", "/api/ai-agents", "/api/reference.md", "/llms-full.txt", "/openapi.json"):
+            text = source(server, path)
+            assert "https://api.home.arpa/v1/upload" in text, path
+            assert "https://i.home.arpa/t/" in text, path
+            assert not re.search(r"https://nas\.home\.arpa/(?:v1|t)/|https://(?:api|i)\.home\.arpa/api", text), path
+        assert "https://nas.home.arpa/api/errors.md" in source(server, "/api/quick-start.md")
+        assert "https://api.home.arpa/v1/upload" in source(server, "/api")
+
+
 # Limits
 
 
@@ -282,7 +298,7 @@ def test_limits_are_those_of_a_box_at_home(servers):
     for path in ("/api/quick-start.md", "/api/reference.md", "/api/ai-agents.md", "/llms.txt"):
         text = source(server, path)
         assert "33 MB" in text, path
-        assert "JPEG, PNG, GIF, WebP, AVIF, BMP or ICO" in text, path
+        assert "JPEG, PNG, GIF, WebP, AVIF, BMP and ICO" in text, path
         for words in ("HEIC", "SVG,", "$10", "20 MB", "70 MB", "5 GB", "you@example.org"):
             assert words not in text, (path, words)
     for path in ("/openapi.json", "/openapi.yaml", "/api/reference.md"):
@@ -295,6 +311,8 @@ def test_limits_are_those_of_a_box_at_home(servers):
     assert "| a key | unlimited | unlimited | until deleted | 33 MB |" in source(server, "/api/quick-start.md")
     assert "This does not happen on this server" in source(server, "/api/errors.md")
     assert "The first upload needs a key:" in source(server, "/openapi.yaml")
+    assert f"curl -H X-API-Key:$KEY -F file=@shot.png {HOME}/v1/upload" in source(server, "/openapi.json")
+    assert "`POST /v1/upload` · Needs a key on this server." in source(server, "/api/reference.md")
 
 
 def test_who_may_come_in_is_said(servers):
@@ -305,6 +323,7 @@ def test_who_may_come_in_is_said(servers):
     assert "100 pictures a day from one address" in team
     assert "kept until you delete it" in team
     assert "| imports | turned off |" in source(servers["team"], "/api/reference.md")
+    assert "Turned off on this server." in source(servers["team"], "/api/reference.md")
     home = source(servers["homelab"], "/api/quick-start.md")
     assert "with an API key only" in home
     assert "takes no new accounts" in home
