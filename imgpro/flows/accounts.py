@@ -222,11 +222,7 @@ class Accounts:
             mine = [about.key] if about.key is not None else []
             mine += [key for key in about.others if key.id in wanted]
             dropped = [key.seq for key in about.others if key.id not in wanted]
-            queries_accounts.set_verified(conn, account.seq, now_ms)
-            queries_accounts.confirm_keys(conn, account.seq, [key.seq for key in mine], now_ms)
-            queries_accounts.revoke_keys(conn, account.seq, dropped, now_ms)
-            confirmed = queries_accounts.keys_of_account(conn, account.seq)
-            queries_accounts.make_permanent(conn, account.seq, [key.seq for key in confirmed])
+            confirmed = settle_verified(conn, account, [key.seq for key in mine], dropped, now_ms)
             if not confirmed:
                 request = KeyRequest(email=account.email)
                 key = self._insert(conn, request, account, secret, caller.network, now_ms, confirmed=True)
@@ -347,6 +343,19 @@ class Accounts:
     def unverified_plan(self) -> Plan:
         """Return what an account may do before its address is verified."""
         return self._plans.named(UNVERIFIED)
+
+
+def settle_verified(conn: Any, account: Account, mine: Iterable[int], dropped: Iterable[int], now_ms: int) -> list[Key]:
+    """Note that an address is its owner's, and which keys (seq) are; return the keys that are left.
+
+    What those brought ends from now on only when its uploader wanted it.
+    """
+    queries_accounts.set_verified(conn, account.seq, now_ms)
+    queries_accounts.confirm_keys(conn, account.seq, mine, now_ms)
+    queries_accounts.revoke_keys(conn, account.seq, dropped, now_ms)
+    left = queries_accounts.keys_of_account(conn, account.seq)
+    queries_accounts.make_permanent(conn, account.seq, [key.seq for key in left])
+    return left
 
 
 def _about(conn: Any, link: Link | None) -> Verification:

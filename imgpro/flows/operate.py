@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from imgpro import ids
 from imgpro.errors import Action, Forbidden, NotFound, ValidationError
-from imgpro.flows.accounts import Accounts, Made
+from imgpro.flows.accounts import Accounts, Made, settle_verified
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.home import Home
 from imgpro.flows.keyring import KeyRing
@@ -190,12 +190,8 @@ class Operate:
             if unknown:
                 raise ValidationError(None, None, {"keep": f"{min(unknown)} is not a key that waits."})
             kept = [key.seq for key in unconfirmed if key.id in keep]
-            queries_accounts.set_verified(conn, account.seq, now_ms)
-            queries_accounts.confirm_keys(conn, account.seq, kept, now_ms)
             dropped = [key.seq for key in unconfirmed if key.id not in keep]
-            queries_accounts.revoke_keys(conn, account.seq, dropped, now_ms)
-            left = queries_accounts.keys_of_account(conn, account.seq)
-            queries_accounts.make_permanent(conn, account.seq, [key.seq for key in left])
+            left = settle_verified(conn, account, kept, dropped, now_ms)
             return [key.id for key in left], len(dropped)
 
         left, dropped = await self._db.write(write)

@@ -112,12 +112,9 @@ class AccountPages:
     async def post_setup(self, request: web.Request) -> web.Response:
         """Make the operator's account."""
         form = await self._form(request)
-        token = form.get("t", "")
-        try:
-            email = parse_email(form.get("email", ""))
-        except ValueError as error:
-            values = {"token": token, "problem": str(error), "email": form.get("email", "")}
-            return self._page(request, "setup.html", 422, **values)
+        token, email, problem = _who(form)
+        if email is None:
+            return self._page(request, "setup.html", 422, token=token, problem=problem, email=form.get("email", ""))
         made = await self._appliance.operate.claim(token, email, self._clients.caller(request).network)
         page = self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
         return await self._signed_in(request, page, made.account)
@@ -129,11 +126,9 @@ class AccountPages:
     async def post_join(self, request: web.Request) -> web.Response:
         """Make the account of somebody who was invited."""
         form = await self._form(request)
-        token = form.get("t", "")
-        try:
-            email = parse_email(form.get("email", ""))
-        except ValueError as error:
-            return self._page(request, "join.html", 422, token=token, problem=str(error), email=form.get("email", ""))
+        token, email, problem = _who(form)
+        if email is None:
+            return self._page(request, "join.html", 422, token=token, problem=problem, email=form.get("email", ""))
         asked = KeyRequest(email=email, invitation=token or None)
         made = await self._appliance.accounts.register(asked, self._clients.caller(request))
         return self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
@@ -239,6 +234,15 @@ class AccountPages:
 
 def _link_query(values: Mapping[str, str]) -> dict[str, str]:
     return {name: values.get(name, "") for name in _LINK_FIELDS}
+
+
+def _who(form: Mapping[str, str]) -> tuple[str, str | None, str]:
+    """Return the token of a form and the address in it, or None and what is wrong with it."""
+    token = form.get("t", "")
+    try:
+        return token, parse_email(form.get("email", "").strip()), ""
+    except ValueError as error:
+        return token, None, str(error)
 
 
 def _key_facts(key: Any) -> str:
