@@ -12,6 +12,7 @@ from bench import pictures, report, rows, servers
 from bench.figures import Bench, Figure
 
 EPILOG = """rows: memory cached-30kb original-3mb first-view coalesce-200 upload-3mb
+list-{page-1,page-10000,tags-all-2,q-common,...} (a million pictures; see bench/lists.py)
 cold-{12mp,24mp}-{s,m,l}-{jpeg,webp} cold-shot-m-{png,webp}; patterns like 'cold-12mp-*' work"""
 QUICK_ROWS = ("memory", "cached-30kb", "original-3mb", "first-view", "coalesce-200", "upload-3mb")
 QUICK_COLD = ("cold-12mp-m-jpeg", "cold-24mp-l-webp", "cold-shot-m-png")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench import cost, load, reference, servers
 from bench.figures import MIB, Bench, Figure, median, noise
+from bench.lists import lists
 from bench.pictures import PHOTOS, SOURCES, variant
 from bench.transforms import cold
 
@@ -318,5 +319,6 @@ GROUPS: list[Callable[[Bench, Callable[[str], bool]], Iterator[Figure]]] = [
     first_view,
     coalesce,
     upload,
+    lists,
     cold,
 ]

@@ -128,7 +128,7 @@ class KeyLimitReached(ImgproError):
     code = "key_limit_reached"
     status = 403
     message = "This account has as many keys as it may have before its address is verified."
-    action = Action("verify", url="/dashboard", label="Verify the address by the link that was mailed")
+    action = Action("verify", url="/dashboard", label="Verify the address by its link, or ask the operator")
 
 
 class RegistrationClosed(ImgproError):

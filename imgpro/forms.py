@@ -71,11 +71,18 @@ def describe_form(field: Field) -> str:
 
 
 def parse_value(field: Field, raw: Any) -> Any:
-    """Turn what was written for a setting into a plain value of its type.
+    """Turn what was written for a setting into a plain value of its type; no setting is negative.
 
     Sizes and times may carry units; lists may be comma-separated text; `unlimited` is None where that is
     allowed. Raises ValueError. Range checks are left to `msgspec.convert` of the whole tree.
     """
+    value = _parse(field, raw)
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError(raw)
+    return value
+
+
+def _parse(field: Field, raw: Any) -> Any:
     optional = type(None) in get_args(field.type)
     if optional and isinstance(raw, str) and raw.strip().lower() == UNLIMITED:
         return None

@@ -54,10 +54,10 @@ def list_accounts(data: str | None, as_json: bool, config: Path | None) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(_line(row))
+        click.echo(_plain(_line(row)))
         for key in row["keys"]:
             used = f"used {_day(key['last_used_at'])}" if key["last_used_at"] else "never used"
-            click.echo(f"    {key['id']}  {key['status']:<11}  {key['name']}, from {key['network']}, {used}")
+            click.echo(_plain(f"    {key['id']}  {key['status']:<11}  {key['name']}, from {key['network']}, {used}"))
         for link in row["links"]:
             click.echo(f"    waiting mail: {link}")
     if not rows:
@@ -75,18 +75,19 @@ def _line(row: Mapping[str, Any]) -> str:
 
 @accounts.command()
 @click.argument("email")
-@click.option("--keep", multiple=True, metavar="KEY_ID", help="A key that is this person's too; others are removed.")
+@click.option("--keep", multiple=True, metavar="KEY_ID", help="A key that is this person's; others are removed.")
+@click.option("--drop-others", is_flag=True, help="None of the keys is this person's: remove them.")
 @data_option
 @config_option
-def verify(email: str, keep: tuple[str, ...], data: str | None, config: Path | None) -> None:
-    """Vouch for an address. Keys that nobody confirmed and --keep does not name stop working.
+def verify(email: str, keep: tuple[str, ...], drop_others: bool, data: str | None, config: Path | None) -> None:
+    """Vouch for an address and for its key. Where several wait, say which: the others stop working.
 
     Example: imgpro accounts verify ann@example.org --keep key_4fT0a1b2c3
     """
-    answer = _perform(data, config, "verify", {"email": email, "keep": list(keep)})
+    answer = _perform(data, config, "verify", {"email": email, "keep": list(keep), "drop_others": drop_others})
     click.echo(f"{answer['email']} is verified; keys: {', '.join(answer['keys']) or 'none'}")
     if answer["dropped"]:
-        _hint(f"{answer['dropped']} unconfirmed keys were removed.")
+        click.echo(f"removed: {', '.join(answer['dropped'])}")
 
 
 @accounts.command()
@@ -184,6 +185,11 @@ def delete_picture(ids: tuple[str, ...], yes: bool, data: str | None, config: Pa
     if not yes:
         click.confirm(f"Delete {len(ids)} pictures?", abort=True, err=True)
     click.echo(f"{_perform(data, config, 'delete-picture', {'ids': list(ids)})['deleted']} pictures were deleted")
+
+
+def _plain(text: str) -> str:
+    """Return a line without anything that a terminal would obey: names come from strangers."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _day(at_s: int) -> str:

@@ -21,7 +21,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ImgproError as problem:
-            click.echo(f"imgpro: {problem.message}", err=True)
+            click.echo(f"imgpro: {' '.join([problem.message, *problem.details.values()])}", err=True)
             if problem.action.type == "fix" and problem.action.label:
                 click.echo(f"Try: {problem.action.label}", err=True)
             ctx.exit(problem.exit_code)

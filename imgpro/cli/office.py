@@ -23,7 +23,11 @@ def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any])
 
     Raises the command's own error, DataDirMissing, DataDirLocked, and what opening a data directory raises.
     """
-    if not (data / "FORMAT").exists():
+    try:
+        there = (data / "FORMAT").exists()
+    except PermissionError:
+        raise _not_ours(data) from None
+    if not there:
         raise DataDirMissing(
             f"There is no data directory of imgpro at {data}.", Action("fix", label="Name it with --data DIR")
         )
@@ -45,9 +49,7 @@ def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except PermissionError:
-        raise OperatorError(
-            "The server's socket belongs to another user.", Action("fix", label=f"sudo -u {_owner(data)} imgpro ...")
-        ) from None
+        raise _not_ours(data) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise errors.ServerUnreachable(f"The server did not answer: {error}.") from None
     finally:
@@ -59,9 +61,8 @@ def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str
 
 def _as_error(answer: dict[str, Any]) -> ImgproError:
     action = answer.get("action") or {}
-    details = answer.get("details") or {}
-    message = "; ".join([answer.get("message", "The command failed."), *details.values()])
-    return OperatorError(message, Action("fix", label=action.get("label")))
+    message = answer.get("message", "The command failed.")
+    return OperatorError(message, Action("fix", label=action.get("label")), answer.get("details"))
 
 
 async def _perform_here(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +83,11 @@ def _refuse_foreign_root(data: Path) -> None:
             f"{data} belongs to {_owner(data)}; as root this would leave files that the server cannot open.",
             Action("fix", label=f"sudo -u {_owner(data)} imgpro ..."),
         )
+
+
+def _not_ours(data: Path) -> OperatorError:
+    owner = _owner(data)
+    return OperatorError(f"{data} belongs to {owner}.", Action("fix", label=f"sudo -u {owner} imgpro ..."))
 
 
 def _owner(data: Path) -> str:

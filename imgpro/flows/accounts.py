@@ -7,7 +7,7 @@ page of the mailed link, which drops every other unconfirmed key unless the owne
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,12 +33,12 @@ from imgpro.model import Ability, Account, Caller, Key, Principal
 from imgpro.plans import UNVERIFIED, Plan, PlanTable
 from imgpro.settings import Accounts as AccountSettings
 from imgpro.signing import Signer
-from imgpro.store import queries_accounts
+from imgpro.store import queries, queries_accounts
 from imgpro.store.db import Database
-from imgpro.store.queries_accounts import Link
+from imgpro.store.queries_accounts import Link, UnsettledKey
 
 HOUR_S: Final = 3_600.0
-_ASK_AGAIN: Final = Action("fix", label="Ask for a new link: POST /v1/keys/verify sends one")
+_ASK_AGAIN: Final = Action("fix", label="Ask for a new link")
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +62,14 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What a mailed link is about: the account, the key it was sent for, and other keys nobody confirmed yet."""
+    """What a mailed link is about: the account, the key it was sent for, and other keys nobody confirmed.
+
+    Among the others are revoked ones that brought pictures.
+    """
 
     account: Account
     key: Key | None
-    others: tuple[Key, ...]
+    others: tuple[UnsettledKey, ...]
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -100,6 +103,7 @@ class Accounts:
         self._db = db
         self._ring = ring
         self._mail = mail
+        self.sends_mail = mail.enabled
         self._signer = signer
         self._home = home
         self._records = records
@@ -210,8 +214,8 @@ class Accounts:
     async def verify(self, query: Mapping[str, str], keep: Iterable[str], caller: Caller) -> Verified:
         """Take the link's word: the address is the reader's, and so are its key and those named in `keep` (key ids).
 
-        All other keys that nobody confirmed are dropped. What the kept keys brought is from now on kept as the plan
-        says. Where no key is left, a first one is made. Raises NotFound.
+        All other keys that nobody confirmed are dropped, and what they brought leaves the account. What the kept keys
+        brought is from now on kept as the plan says. Where no key is left, a first one is made. Raises NotFound.
         """
         hashed = self._link_hash(query)
         wanted, secret, now_ms = set(keep), ids.new_key(), _now_ms()
@@ -219,10 +223,10 @@ class Accounts:
         def write(conn: Any) -> Verified:
             about = _about(conn, queries_accounts.use_link(conn, hashed, "verify", now_ms))
             account = about.account
-            mine = [about.key] if about.key is not None else []
-            mine += [key for key in about.others if key.id in wanted]
-            dropped = [key.seq for key in about.others if key.id not in wanted]
-            confirmed = settle_verified(conn, account, [key.seq for key in mine], dropped, now_ms)
+            mine = [about.key.seq] if about.key is not None else []
+            mine += [other.key.seq for other in about.others if other.key.id in wanted]
+            dropped = [other.key.seq for other in about.others if other.key.id not in wanted]
+            confirmed = settle_verified(conn, account, mine, dropped, now_ms)
             if not confirmed:
                 request = KeyRequest(email=account.email)
                 key = self._insert(conn, request, account, secret, caller.network, now_ms, confirmed=True)
@@ -234,17 +238,17 @@ class Accounts:
         return verified
 
     async def decline(self, query: Mapping[str, str]) -> None:
-        """The reader did not ask for this key: drop it. Raises NotFound."""
+        """The reader did not ask for this key: drop it, and what it brought. Raises NotFound."""
         hashed = self._link_hash(query)
         now_ms = _now_ms()
 
         def write(conn: Any) -> Account:
             about = _about(conn, queries_accounts.use_link(conn, hashed, "verify", now_ms))
             if about.key is not None:
-                queries_accounts.revoke_keys(conn, about.account.seq, [about.key.seq], now_ms)
+                drop_keys(conn, about.account, [about.key.seq], now_ms)
             return about.account
 
-        self._ring.forget((await self._db.write(write)).seq)
+        self.forget(await self._db.write(write))
 
     def new_link(self, conn: Any, account: Account, key: Key | None, now_ms: int) -> str:
         """Keep a fresh link that verifies an account or confirms a key, and return it; call inside a transaction."""
@@ -345,17 +349,25 @@ class Accounts:
         return self._plans.named(UNVERIFIED)
 
 
-def settle_verified(conn: Any, account: Account, mine: Iterable[int], dropped: Iterable[int], now_ms: int) -> list[Key]:
+def settle_verified(conn: Any, account: Account, mine: Sequence[int], dropped: Iterable[int], now_ms: int) -> list[Key]:
     """Note that an address is its owner's, and which keys (seq) are; return the keys that are left.
 
-    What those brought ends from now on only when its uploader wanted it.
+    What those brought, and what revoked ones among `mine` brought, ends from now on only when its uploader wanted it.
     """
     queries_accounts.set_verified(conn, account.seq, now_ms)
     queries_accounts.confirm_keys(conn, account.seq, mine, now_ms)
-    queries_accounts.revoke_keys(conn, account.seq, dropped, now_ms)
+    drop_keys(conn, account, dropped, now_ms)
     left = queries_accounts.keys_of_account(conn, account.seq)
-    queries_accounts.make_permanent(conn, account.seq, [key.seq for key in left])
+    queries_accounts.make_permanent(conn, account.seq, [*mine, *(key.seq for key in left)])
     return left
+
+
+def drop_keys(conn: Any, account: Account, keys: Iterable[int], now_ms: int) -> None:
+    """Revoke keys (seq) of strangers, and take out of the account what they brought and used up."""
+    for key in keys:
+        queries_accounts.revoke_keys(conn, account.seq, [key], now_ms)
+        queries_accounts.forget_uploads(conn, account.seq, key)
+        queries.disown_images(conn, key)
 
 
 def _about(conn: Any, link: Link | None) -> Verification:
@@ -366,7 +378,7 @@ def _about(conn: Any, link: Link | None) -> Verification:
     key = next((key for key in keys if key.seq == link.key), None)
     if link.key is not None and key is None:
         raise NotFound("The key that this link is about was revoked.", _ASK_AGAIN)
-    others = tuple(other for other in keys if other.confirmed_ms is None and other != key)
+    others = tuple(other for other in queries_accounts.unsettled_keys(conn, account.seq) if other.key != key)
     return Verification(account, key, others)
 
 

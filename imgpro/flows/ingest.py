@@ -8,18 +8,23 @@ import contextlib
 import logging
 import os
 import time
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
+
+import msgspec
 
 from imgpro.errors import (
+    Forbidden,
     IdempotencyKeyConflict,
     ImgproError,
     NotFound,
     QuotaExceeded,
     RateLimited,
     StorageFull,
+    Unauthorized,
     UnsupportedFormat,
 )
 from imgpro.flows.hot import HotPictures, canonical_path
+from imgpro.flows.keyring import check_usable, standing
 from imgpro.flows.options import clean_name, shorten_name
 from imgpro.flows.places import Places
 from imgpro.flows.quota import Quota
@@ -28,10 +33,10 @@ from imgpro.flows.remove import Remove
 from imgpro.flows.replays import Attempt
 from imgpro.ids import new_image_id
 from imgpro.imaging.pool import Pool
-from imgpro.model import Blob, Caller, Image, Ingested, UploadOptions
+from imgpro.model import Blob, Caller, Image, Ingested, Principal, UploadOptions
 from imgpro.recipes import CONTENT_TYPE, SRC_EXTENSION
 from imgpro.settings import Uploads
-from imgpro.store import queries
+from imgpro.store import queries, queries_accounts
 from imgpro.store.blobs import BlobStore, Spool, Staged
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -41,6 +46,17 @@ from imgpro.store.staging import Scratch
 log = logging.getLogger(__name__)
 
 Origin = Literal["upload", "import"]
+
+# What means that the row is certainly not there.
+_NOT_STORED: Final = (
+    RateLimited,
+    QuotaExceeded,
+    StorageFull,
+    NotFound,
+    Unauthorized,
+    Forbidden,
+    IdempotencyKeyConflict,
+)
 
 
 class Ingest:
@@ -163,14 +179,12 @@ class Upload:
         self, staged: Staged, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str
     ) -> Image:
         ingest = self._ingest
-        image = self._image(blob, removed, options, client_name)
-        replay = self._attempt.to_store(image, *self._told) if self._attempt is not None else None
         try:
             async with ingest.blobs.guard(blob.digest):
                 await ingest.blobs.adopt(staged)
-                await self._record(image, replay)
-        except (RateLimited, QuotaExceeded, StorageFull, NotFound, IdempotencyKeyConflict) as problem:
-            # The row is certainly not there. After any other failure it may be: then the sweeper decides.
+                image = await self._record(blob, removed, options, client_name)
+        except _NOT_STORED as problem:
+            # After any other failure the row may be there: then the sweeper decides.
             await ingest.remove.blob_if_unreferenced(blob.digest)
             if isinstance(problem, QuotaExceeded) and self._caller.principal is not None:
                 raise await ingest.quota.explained(problem, self._caller.principal.account) from None
@@ -179,12 +193,31 @@ class Upload:
         ingest.stored += 1
         return image
 
-    async def _record(self, image: Image, replay: Replay | None) -> None:
-        ingest, quota = self._ingest, self._ingest.quota
-        network = self._caller.network if self._caller.principal is None else None
+    async def _record(self, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str) -> Image:
+        """Write the row, for an uploader who still stands as when the body began: it may have taken minutes."""
+        while True:
+            image = self._image(blob, removed, options, client_name)
+            replay = self._attempt.to_store(image, *self._told) if self._attempt is not None else None
+            changed = await self._insert(image, replay)
+            if changed is None:
+                return image
+            self._caller = msgspec.structs.replace(self._caller, principal=changed)
+
+    async def _insert(self, image: Image, replay: Replay | None) -> Principal | None:
+        """Insert the row, or return how its uploader stands now if that has changed. Raises as `commit` says."""
+        ingest, quota, principal = self._ingest, self._ingest.quota, self._caller.principal
+        network = self._caller.network if principal is None else None
         allowance = quota.allowance(self._caller, image.created_ms)
-        await ingest.db.write(
-            lambda conn: queries.insert_image(
+
+        def write(conn: Any) -> Principal | None:
+            if principal is not None:
+                now = queries_accounts.principal_now(conn, principal)
+                if now is None:
+                    raise Unauthorized("The API key was revoked while the file was sent.")
+                check_usable(now)
+                if standing(now) != standing(principal):
+                    return now
+            queries.insert_image(
                 conn,
                 image,
                 network,
@@ -194,7 +227,9 @@ class Upload:
                 replay=replay,
                 ticket=self._ticket,
             )
-        )
+            return None
+
+        return await ingest.db.write(write)
 
     def _image(self, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str) -> Image:
         created_ms = time.time_ns() // 1_000_000

@@ -11,7 +11,7 @@ from typing import Final
 
 from imgpro.errors import Action, Forbidden, Unauthorized
 from imgpro.ids import secret_hash
-from imgpro.model import Account, Principal
+from imgpro.model import Principal
 from imgpro.store import queries_accounts
 from imgpro.store.db import Database
 
@@ -34,10 +34,7 @@ class KeyRing:
         principal = self._known.get(wanted) or await self._look_up(wanted)
         if principal is None or principal.key is None or len(secret) > MAX_SECRET_CHARS:
             raise Unauthorized()
-        _refuse_blocked(principal.account)
-        if principal.account.verified and principal.key.confirmed_ms is None:
-            label = "Open the link that was mailed to the owner of the address"
-            raise Forbidden("This key waits for its owner's confirmation.", Action("verify", "/dashboard", label))
+        check_usable(principal)
         self._uses[principal.key.seq] = time.time_ns() // 1_000_000
         return principal
 
@@ -80,7 +77,19 @@ class KeyRing:
         return principal
 
 
-def _refuse_blocked(account: Account) -> None:
+def standing(principal: Principal) -> tuple[object, ...]:
+    """Return what decides how a principal's pictures are kept and counted."""
+    account, key = principal.account, principal.key
+    confirmed_ms = key.confirmed_ms if key is not None else None
+    return account.role, account.plan, account.verified_ms, confirmed_ms
+
+
+def check_usable(principal: Principal) -> None:
+    """Refuse a blocked account, and a key that waits for its owner. Raises Forbidden."""
+    account, key = principal.account, principal.key
+    if account.verified and key is not None and key.confirmed_ms is None:
+        label = "Have the owner of the address open the link about this key"
+        raise Forbidden("This key waits for its owner's confirmation.", Action("verify", "/dashboard", label))
     if account.blocked_ms is not None:
         raise Forbidden(
             "This account was blocked by the operator of this server.",

@@ -7,6 +7,7 @@ data, because the command line hands them to a running server through a socket.
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from imgpro import ids
 from imgpro.errors import Action, Forbidden, NotFound, ValidationError
@@ -27,6 +28,7 @@ from imgpro.store.queries_accounts import Link
 SETUP_S: Final = 1_800
 INVITATION_S: Final = 7 * 86_400
 PAGE: Final = 500
+_SEE_LIST: Final = Action("fix", label="`imgpro accounts list` shows them")
 DELETE_BATCH: Final = 200
 
 Values = Mapping[str, Any]
@@ -106,7 +108,8 @@ class Operate:
     async def claim(self, token: str, email: str, network: str) -> Made:
         """Make the operator's account and its first key. Raises NotFound for a link that is not valid, Forbidden.
 
-        Whoever registered the address before keeps nothing: this person holds the server.
+        Keys that somebody asked for with the address before do not work any more, until the operator says that they
+        are theirs (`unsettled_link`).
         """
         secret, hashed, now_ms = ids.new_key(), ids.secret_hash(token), _now_ms()
 
@@ -120,10 +123,6 @@ class Operate:
                     conn, ids.new_account_id(), email, "operator", now_ms, plan="max", verified=True
                 )
             else:
-                strangers = [
-                    k.seq for k in queries_accounts.keys_of_account(conn, account.seq) if k.confirmed_ms is None
-                ]
-                queries_accounts.revoke_keys(conn, account.seq, strangers, now_ms)
                 queries_accounts.set_verified(conn, account.seq, now_ms)
                 account = queries_accounts.set_operator(conn, account.seq)
             key = queries_accounts.insert_key(
@@ -144,6 +143,34 @@ class Operate:
         self._ring.forget(made.account.seq)
         return made
 
+    async def unsettled_link(self, account: Account) -> str | None:
+        """Return a link to the page that asks which keys are the account's own; None if there is nothing to ask."""
+        now_ms = _now_ms()
+
+        def write(conn: Any) -> str | None:
+            if not queries_accounts.unsettled_keys(conn, account.seq):
+                return None
+            return self._accounts.new_link(conn, account, None, now_ms)
+
+        return await self._db.write(write)
+
+    # What waits for the operator
+
+    async def requests(self) -> list[tuple[str, str]]:
+        """Return who asks for which plan."""
+        return [(request.account.email, request.plan) for request in await self._upgrades.waiting()]
+
+    async def waiting_links(self) -> list[tuple[str, str]]:
+        """Return addresses and the links that wait to be handed to them, those that still work."""
+        found = []
+        for mail in await self._mail.waiting():
+            token = parse_qs(urlsplit(mail.letter.link).query).get("t", [""])[0]
+            async with self._db.reader() as conn:
+                works = await queries_accounts.link_works(conn, ids.secret_hash(token), "verify", _now_ms())
+            if works:
+                found.append((mail.letter.recipient, mail.letter.link))
+        return found
+
     # Commands
 
     async def _setup_link(self, _: Values) -> dict[str, Any]:
@@ -155,10 +182,12 @@ class Operate:
             while page := await queries_accounts.accounts_page(conn, accounts[-1].seq if accounts else 0, PAGE):
                 accounts += page
         requests = {request.account.seq: request.plan for request in await self._upgrades.waiting()}
-        links: dict[int | None, list[str]] = {}
-        for mail in await self._mail.waiting():
-            links.setdefault(mail.letter.account, []).append(mail.letter.link)
-        rows = [await self._row(account, requests.get(account.seq), links.get(account.seq, [])) for account in accounts]
+        links: dict[str, list[str]] = {}
+        for email, link in await self.waiting_links():
+            links.setdefault(email, []).append(link)
+        rows = [
+            await self._row(account, requests.get(account.seq), links.get(account.email, [])) for account in accounts
+        ]
         return {"accounts": rows}
 
     async def _row(self, account: Account, wants: str | None, links: list[str]) -> dict[str, Any]:
@@ -180,19 +209,27 @@ class Operate:
         }
 
     async def _verify(self, values: Values) -> dict[str, Any]:
-        """Vouch for an address, and for the keys that are named; all others that nobody confirmed are dropped."""
-        account = await self._account(values)
-        keep, now_ms = set(values.get("keep") or ()), _now_ms()
+        """Vouch for an address, and for the keys that are named; all others that nobody confirmed are dropped.
 
-        def write(conn: Any) -> tuple[list[str], int]:
-            unconfirmed = [k for k in queries_accounts.keys_of_account(conn, account.seq) if k.confirmed_ms is None]
-            unknown = keep - {key.id for key in unconfirmed}
+        Where nothing is named, the only key is kept; of several the operator has to say which.
+        """
+        account = await self._account(values)
+        keep, drop_others, now_ms = set(values.get("keep") or ()), bool(values.get("drop_others")), _now_ms()
+
+        def write(conn: Any) -> tuple[list[str], list[str]]:
+            unsettled = queries_accounts.unsettled_keys(conn, account.seq)
+            unknown = keep - {each.key.id for each in unsettled}
             if unknown:
-                raise ValidationError(None, None, {"keep": f"{min(unknown)} is not a key that waits."})
-            kept = [key.seq for key in unconfirmed if key.id in keep]
-            dropped = [key.seq for key in unconfirmed if key.id not in keep]
-            left = settle_verified(conn, account, kept, dropped, now_ms)
-            return [key.id for key in left], len(dropped)
+                raise ValidationError(f"{min(unknown)} is not a key that waits.", _SEE_LIST)
+            if not keep and not drop_others and len(unsettled) > 1:
+                waiting = ", ".join(f"{each.key.id} from {each.key.network}" for each in unsettled)
+                wanted = Action("fix", label="--keep KEY_ID for each that is this person's, or --drop-others for none")
+                raise ValidationError(f"Several keys wait, and any of them may be a stranger's: {waiting}.", wanted)
+            only = not keep and not drop_others
+            kept = [each.key for each in unsettled if only or each.key.id in keep]
+            dropped = [each.key for each in unsettled if each.key not in kept]
+            left = settle_verified(conn, account, [key.seq for key in kept], [key.seq for key in dropped], now_ms)
+            return [key.id for key in left], [key.id for key in dropped]
 
         left, dropped = await self._db.write(write)
         self._accounts.forget(account)
@@ -277,7 +314,9 @@ class Operate:
 
 def _refuse_claimed(conn: Any) -> None:
     if queries_accounts.operator_exists(conn):
-        raise Forbidden("This server has its operator already.", Action("redirect", "/dashboard", "Sign in"))
+        raise Forbidden(
+            "This server has its operator already.", Action("redirect", "/dashboard", "Sign in at /dashboard")
+        )
 
 
 def _key_row(key: Key, account: Account) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Quota:
 
     def _way_out(self, account: Account, what: str) -> Action:
         if not account.verified:
-            return Action("verify", url="/dashboard", label="Verify the address by the link that was mailed")
+            return Action("verify", url="/dashboard", label="Verify the address by its link, or ask the operator")
         own = self._plans.of(account)
         for plan in self._plans.above(account):
             new, old = (plan.storage_bytes, own.storage_bytes) if what == "storage" else (plan.uploads, own.uploads)

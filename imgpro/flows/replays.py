@@ -108,7 +108,7 @@ def fingerprint(*parts: object) -> bytes:
 
 
 def _caller_name(caller: Caller) -> str:
-    if caller.principal is None:
+    principal = caller.principal
+    if principal is None:
         return f"n{caller.network}"
-    only = caller.principal.own_key_only
-    return f"a{caller.principal.account.seq}" if only is None else f"k{only}"
+    return f"a{principal.account.seq}" if principal.key is None else f"k{principal.key.seq}"

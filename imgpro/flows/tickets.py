@@ -11,7 +11,8 @@ from typing import Any, Final
 import msgspec
 
 from imgpro import ids
-from imgpro.errors import Forbidden, NotFound
+from imgpro.errors import NotFound
+from imgpro.flows.keyring import check_usable
 from imgpro.flows.quota import check_ability
 from imgpro.model import Principal
 from imgpro.store import queries_accounts
@@ -71,6 +72,5 @@ class Tickets:
         found = await self._db.write(read) if works else None
         if found is None:
             raise NotFound("This upload ticket was used already or has ended.")
-        if found.principal.account.blocked_ms is not None:
-            raise Forbidden("This account was blocked by the operator of this server.")
+        check_usable(found.principal)
         return found

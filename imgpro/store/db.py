@@ -176,9 +176,8 @@ class Database:
             raise Busy("The database did not answer in time.") from None
 
     async def maintain(self) -> None:
-        """Give free pages back to the disk and refresh the planner's statistics; for a quiet moment."""
+        """Give free pages back to the disk; for a quiet moment."""
         await self.write(_release_pages)
-        await self.write(lambda conn: conn.execute("PRAGMA optimize").fetchall())
 
     def stats(self) -> DatabaseStats:
         """Return the counters and the size of the write-ahead log."""
@@ -248,8 +247,8 @@ class Database:
             schema.migrate(connection, self._backups, current, self._steps)
             connection.execute("BEGIN IMMEDIATE")
             self._sign(connection)
+            _drop_statistics(connection)
             connection.execute("COMMIT")
-            connection.execute("PRAGMA optimize = 0x10002").fetchall()
         except BaseException:
             connection.close()
             raise
@@ -373,13 +372,18 @@ def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
     )
 
 
+def _drop_statistics(connection: sqlite3.Connection) -> None:
+    # Gathered while a table had one row, statistics make the planner scan it for every look-up, until a restart: a list
+    # of 50,000 pictures took 237 ms instead of 1. Hence no `PRAGMA optimize` anywhere.
+    connection.execute("DROP TABLE IF EXISTS sqlite_stat1")
+
+
 def _release_pages(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
 
 def _finish(connection: sqlite3.Connection) -> None:
     try:
-        connection.execute("PRAGMA optimize").fetchall()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         log.warning("the log could not be folded into the database: %s", error)

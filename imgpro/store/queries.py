@@ -135,7 +135,7 @@ def insert_image(
         _check_anonymous_bytes(conn, image.blob.stored_bytes, anonymous_bytes_limit)
         log_upload(conn, network, image.created_ms)
     elif image.account is not None and allowance is not None:
-        _take_allowance(conn, image.account, image.blob.stored_bytes, allowance)
+        _take_allowance(conn, image.account, image.key, image.blob.stored_bytes, allowance)
     values = (
         image.id,
         _blob_seq(conn, image.blob, image.created_ms),
@@ -275,15 +275,20 @@ def _text(image: Image, seq: int) -> tuple[int, str, str, str, str]:
     return seq, f"a{image.account}", image.name, image.description, _tags_text(image.tags)
 
 
-def _take_allowance(conn: sqlite3.Connection, account: int, wanted_bytes: int, allowance: Allowance) -> None:
+def _take_allowance(
+    conn: sqlite3.Connection, account: int, key: int | None, wanted_bytes: int, allowance: Allowance
+) -> None:
     """Count one upload against an account. Raises QuotaExceeded."""
     (stored,) = conn.execute("SELECT stored_bytes FROM accounts WHERE seq = ?", (account,)).fetchone()
     if allowance.storage_bytes is not None and stored + wanted_bytes > allowance.storage_bytes:
         raise QuotaExceeded("storage")
+    conn.execute(
+        "INSERT INTO monthly_uploads (account, month, key, uploads) VALUES (?, ?, ?, 1) "
+        "ON CONFLICT (account, month, key) DO UPDATE SET uploads = uploads + 1",
+        (account, allowance.month, key or 0),
+    )
     (used,) = conn.execute(
-        "INSERT INTO monthly_uploads (account, month, uploads) VALUES (?, ?, 1) "
-        "ON CONFLICT (account, month) DO UPDATE SET uploads = uploads + 1 RETURNING uploads",
-        (account, allowance.month),
+        "SELECT sum(uploads) FROM monthly_uploads WHERE account = ? AND month = ?", (account, allowance.month)
     ).fetchone()
     if allowance.uploads is not None and used > allowance.uploads:
         raise QuotaExceeded("uploads")
@@ -321,6 +326,27 @@ def delete_owned(
         if principal.owns(image) or (principal.account.role == "operator" and principal.own_key_only is None):
             deletions.append(delete_image(conn, image_id))
     return [gone for gone in deletions if gone is not None]
+
+
+def disown_images(conn: sqlite3.Connection, key: int) -> list[str]:
+    """Take the pictures that a key brought out of its account; return their ids.
+
+    They belong to nobody then, and keep their links and their end.
+    """
+    rows = conn.execute(
+        f"SELECT {IMAGE_COLUMNS}, i.seq FROM images i JOIN blobs b ON b.seq = i.blob "
+        "WHERE i.key = ? AND i.account IS NOT NULL",
+        (key,),
+    ).fetchall()
+    for row in rows:
+        _unindex_text(conn, image_of(row[:-1]), row[-1])
+        conn.execute("DELETE FROM image_tags WHERE image = ?", (row[-1],))
+        conn.execute(
+            "UPDATE images SET account = NULL, key = NULL, namespace = NULL, tags = '[]', wanted_end_ms = expires_ms "
+            "WHERE seq = ?",
+            (row[-1],),
+        )
+    return [row[0] for row in rows]
 
 
 async def expired_images(conn: aiosqlite.Connection, now_ms: int, limit: int) -> list[str]:

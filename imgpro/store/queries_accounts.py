@@ -33,6 +33,14 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     details: str | None = None
 
 
+class UnsettledKey(msgspec.Struct, frozen=True):
+    """A key of which nobody has said that it is theirs, and how many pictures it brought."""
+
+    key: Key
+    revoked: bool
+    images: int
+
+
 class UpgradeRequest(msgspec.Struct, frozen=True):
     """An account that asks for a plan, since `created_ms`."""
 
@@ -148,10 +156,10 @@ async def uploads_in_month(conn: aiosqlite.Connection, account: int, month: str)
     """Return how many pictures an account stored in a month, e.g. `2026-11`, deleted ones counted."""
     rows = list(
         await conn.execute_fetchall(
-            "SELECT uploads FROM monthly_uploads WHERE account = ? AND month = ?", (account, month)
+            "SELECT coalesce(sum(uploads), 0) FROM monthly_uploads WHERE account = ? AND month = ?", (account, month)
         )
     )
-    return int(rows[0][0]) if rows else 0
+    return int(rows[0][0])
 
 
 async def image_ids_of_account(conn: aiosqlite.Connection, account: int, limit: int) -> list[str]:
@@ -224,6 +232,34 @@ async def keys_listed(conn: aiosqlite.Connection, account: int) -> list[Key]:
         f"SELECT {_KEY} FROM keys k WHERE k.account = ? AND k.revoked_ms IS NULL ORDER BY k.seq", (account,)
     )
     return [_key(tuple(row)) for row in rows]
+
+
+def principal_now(conn: sqlite3.Connection, principal: Principal) -> Principal | None:
+    """Return a principal as it stands in this transaction; None if its key is revoked or gone."""
+    account = account_by_seq(conn, principal.account.seq)
+    if account is None or principal.key is None:
+        return None if account is None else Principal(account, None)
+    row = conn.execute(
+        f"SELECT {_KEY} FROM keys k WHERE k.seq = ? AND k.revoked_ms IS NULL", (principal.key.seq,)
+    ).fetchone()
+    return Principal(account, _key(row)) if row else None
+
+
+def unsettled_keys(conn: sqlite3.Connection, account: int) -> list[UnsettledKey]:
+    """Return the keys that nobody confirmed, with the pictures each brought; revoked ones only if they brought some."""
+    rows = conn.execute(
+        f"SELECT {_KEY}, k.revoked_ms IS NOT NULL, "
+        "(SELECT count(*) FROM images i INDEXED BY images_by_key WHERE i.key = k.seq) "
+        "FROM keys k WHERE k.account = ? AND k.confirmed_ms IS NULL ORDER BY k.seq",
+        (account,),
+    ).fetchall()
+    found = [UnsettledKey(_key(row[:-2]), bool(row[-2]), row[-1]) for row in rows]
+    return [each for each in found if each.images or not each.revoked]
+
+
+def forget_uploads(conn: sqlite3.Connection, account: int, key: int) -> None:
+    """Take what a key uploaded out of what its account has used of the months' uploads."""
+    conn.execute("DELETE FROM monthly_uploads WHERE account = ? AND key = ?", (account, key))
 
 
 def confirm_keys(conn: sqlite3.Connection, account: int, keys: Iterable[int], now_ms: int) -> None:

@@ -139,7 +139,6 @@ def migrate(conn: sqlite3.Connection, backups: Path, current: int | None, steps:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
         conn.execute("PRAGMA foreign_keys = ON")
-    conn.execute("PRAGMA optimize")
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import Forbidden, NotFound, Unauthorized
-from imgpro.flows.accounts import KeyRequest
+from imgpro.errors import Forbidden, KeyLimitReached, NotFound, Unauthorized, ValidationError
+from imgpro.flows.accounts import KeyRequest, Made
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.upgrades import Offer
 from imgpro.model import Account, Principal
@@ -19,6 +19,7 @@ from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import SESSION_COOKIE, Identity
+from imgpro.web.keys import parse_key_request
 from imgpro.web.pages import Templates, show_date
 
 _LINK_FIELDS: Final = ("t", "exp", "sig")
@@ -57,7 +58,9 @@ class AccountPages:
         keep = [name.removeprefix("keep-") for name in form if name.startswith("keep-")]
         verified = await self._appliance.accounts.verify(link, keep, caller)
         response = self._page(request, "verified.html", verified=verified, base=self._clients.base_url(request))
-        return await self._signed_in(request, response, verified.account) if verified.secret else response
+        # Signed in only where the form is known to be our own: else others could sign a visitor in as themselves.
+        own = verified.secret is not None and self._identity.is_own_form(request)
+        return await self._signed_in(request, response, verified.account) if own else response
 
     # Upgrades
 
@@ -116,8 +119,8 @@ class AccountPages:
         if email is None:
             return self._page(request, "setup.html", 422, token=token, problem=problem, email=form.get("email", ""))
         made = await self._appliance.operate.claim(token, email, self._clients.caller(request).network)
-        page = self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
-        return await self._signed_in(request, page, made.account)
+        unsettled = await self._appliance.operate.unsettled_link(made.account)
+        return await self._signed_in(request, self._new_key(request, made, unsettled), made.account)
 
     async def get_join(self, request: web.Request) -> web.Response:
         """Show the form that an invitation opens."""
@@ -131,7 +134,12 @@ class AccountPages:
             return self._page(request, "join.html", 422, token=token, problem=problem, email=form.get("email", ""))
         asked = KeyRequest(email=email, invitation=token or None)
         made = await self._appliance.accounts.register(asked, self._clients.caller(request))
-        return self._page(request, "new-key.html", made=made, base=self._clients.base_url(request))
+        return self._new_key(request, made, None)
+
+    def _new_key(self, request: web.Request, made: Made, unsettled: str | None) -> web.Response:
+        base, mail = self._clients.base_url(request), self._appliance.mail.enabled
+        here = None if unsettled is None else unsettled.replace(self._appliance.home.base, base, 1)
+        return self._page(request, "new-key.html", made=made, base=base, unsettled=here, mail=mail)
 
     # The dashboard
 
@@ -140,7 +148,7 @@ class AccountPages:
         principal = await self._identity.session(request)
         if principal is None:
             return self._page(request, "sign-in.html", problem="")
-        return await self._dashboard(request, principal, None)
+        return await self._dashboard(request, principal)
 
     async def post_sign_in(self, request: web.Request) -> web.Response:
         """Exchange a key for a session."""
@@ -170,12 +178,26 @@ class AccountPages:
         """Make a key for who is signed in, and show it once."""
         principal = await self._identity.from_own_page(request)
         form = await self._form(request)
-        caller = self._clients.caller(request, principal)
-        asked = KeyRequest(email=None, name=" ".join(form.get("name", "").split())[:100] or "Default")
+        body: dict[str, Any] = {"name": form.get("name", "")}
         if form.get("abilities") == "upload":
-            asked = KeyRequest(email=None, name=asked.name, abilities=("upload",))
-        made = await self._appliance.accounts.register(asked, caller)
+            body["abilities"] = ["upload"]
+        try:
+            asked = parse_key_request(body, needs_email=False)
+            made = await self._appliance.accounts.register(asked, self._clients.caller(request, principal))
+        except (ValidationError, KeyLimitReached) as problem:
+            words = next(iter(problem.details.values()), problem.message)
+            return await self._dashboard(request, principal, problem=words, http_status=problem.status)
         return await self._dashboard(request, principal, made.secret)
+
+    async def post_decide(self, request: web.Request) -> web.Response:
+        """Grant or turn down a plan that somebody asks for: for the operator."""
+        principal = await self._identity.from_own_page(request)
+        form = await self._form(request)
+        if principal.account.role != "operator":
+            raise Forbidden("Only the operator of this server decides this.")
+        command = "approve" if form.get("decision") == "approve" else "decline"
+        await self._appliance.operate.perform(command, {"email": form.get("email", "")})
+        return respond.see_other("../dashboard")
 
     async def post_revoke(self, request: web.Request) -> web.Response:
         """Revoke a key of who is signed in."""
@@ -183,12 +205,26 @@ class AccountPages:
         await self._appliance.accounts.revoke(principal, (await self._form(request)).get("key_id", ""))
         return respond.see_other("../dashboard")
 
-    async def _dashboard(self, request: web.Request, principal: Principal, secret: str | None) -> web.Response:
+    async def _dashboard(
+        self,
+        request: web.Request,
+        principal: Principal,
+        secret: str | None = None,
+        *,
+        problem: str = "",
+        http_status: int = 200,
+    ) -> web.Response:
         appliance, account = self._appliance, principal.account
         plans = appliance.plans
+        operates = account.role == "operator"
         return self._page(
             request,
             "dashboard.html",
+            http_status,
+            problem=problem,
+            mail=appliance.mail.enabled,
+            requests=await appliance.operate.requests() if operates else None,
+            links=await appliance.operate.waiting_links() if operates else (),
             account=account,
             plan=plans.of(account),
             usage=await appliance.quota.usage(account),

@@ -87,6 +87,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/dashboard/sign-out", account.post_sign_out),
         web.post("/dashboard/keys", account.post_key),
         web.post("/dashboard/revoke", account.post_revoke),
+        web.post("/dashboard/decide", account.post_decide),
         web.get("/robots.txt", pages.get_robots),
         web.get("/static/{name}", assets.get_asset),
         web.get("/healthz", health.get_healthz),

@@ -65,20 +65,22 @@ class Identity:
         return principal
 
     def check_origin(self, request: web.Request) -> None:
-        """Refuse a form that another site sent. Raises Forbidden.
+        """Refuse a form that another site sent. Raises Forbidden."""
+        if not self.is_own_form(request):
+            way_out = Action("fix", label="Open the page on this server and try again")
+            raise Forbidden("This form was sent from another site.", way_out)
+
+    def is_own_form(self, request: web.Request) -> bool:
+        """Tell whether a form was sent from a page of this server.
 
         By the browser's own word where it gives one (Sec-Fetch-Site), else by the origin it names: our pages forbid
         referrers, and some browsers then call their origin "null".
         """
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
         if site is not None:
-            same = site in ("same-origin", "none")
-        else:
-            here = f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}"
-            same = origin is None or _origin(origin) in (_origin(self._clients.base_url(request)), _origin(here))
-        if not same:
-            way_out = Action("fix", label="Open the page on this server and try again")
-            raise Forbidden("This form was sent from another site.", way_out)
+            return site in ("same-origin", "none")
+        here = f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}"
+        return origin is None or _origin(origin) in (_origin(self._clients.base_url(request)), _origin(here))
 
     def view(self, request: web.Request) -> View:
         """Return with what right a picture is looked at; who asks is found out when it matters."""

@@ -40,7 +40,7 @@ class KeyHandlers:
         caller = await self._identity.caller(request)
         asked = parse_key_request(await self._json(request), needs_email=caller.principal is None)
         made = await self._appliance.accounts.register(asked, caller)
-        return respond.json(shapes.key_created(made), 201)
+        return respond.json(shapes.key_created(made, mail=self._appliance.mail.enabled), 201)
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """List the caller's keys, without secrets."""
@@ -63,6 +63,8 @@ class KeyHandlers:
         body = await self._json(request) if request.can_read_body else {}
         await self._appliance.accounts.send_again(caller, parse_email_field(body, caller.principal))
         message = "If there is something to verify, a mail with a link is on its way."
+        if not self._appliance.mail.enabled:
+            message = "If there is something to verify, the operator of this server has a link for you."
         return respond.json(contract.Accepted(success=True, message=message), 202)
 
     async def get_usage(self, request: web.Request) -> web.Response:

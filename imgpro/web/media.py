@@ -113,7 +113,7 @@ class MediaHandlers:
             self._appliance.signer,
             None if mine else request.query.get("sig"),
         )
-        return shapes.image(image, links, to_owner=mine)
+        return shapes.image(image, links, to_owner=mine and principal is not None and principal.may("read"))
 
 
 def _totals(found: list[Listed]) -> web.Response:

@@ -1,7 +1,7 @@
 """Model values as the API shows them: the structs of `contract`, filled in."""
 
 import time
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -12,11 +12,6 @@ from imgpro.settings import MIB
 from imgpro.web import contract
 from imgpro.web.links import Links
 from imgpro.web.respond import markdown_text
-
-_STEPS: Final = {
-    False: "Open the link that was mailed to you to verify the address; pictures are then kept for good.",
-    True: "Keep this key: it is not shown again.",
-}
 
 
 def image(found: model.Image, links: Links, *, to_owner: bool = False) -> contract.Image:
@@ -71,12 +66,18 @@ def created(found: model.Image, links: Links) -> contract.Created:
     )
 
 
-def key_created(made: Made) -> contract.KeyCreated:
-    """Return the answer to a request for a key."""
+def key_created(made: Made, *, mail: bool) -> contract.KeyCreated:
+    """Return the answer to a request for a key; `mail` tells whether this server sends links itself."""
     plan, account = made.plan, made.account
-    message = _STEPS[account.verified]
+    message = "Keep this key: it is not shown again."
     if made.pending:
-        message = "This address is verified already. The key works once its owner has opened the link that was mailed."
+        who = (
+            "its owner has opened the link that was mailed" if mail else "the operator of this server has confirmed it"
+        )
+        message = f"This address is verified already. The key works once {who}."
+    elif not account.verified:
+        step = "Open the link that was mailed to you" if mail else "Ask the operator of this server"
+        message = f"{step} to verify the address; pictures are then kept for good."
     return contract.KeyCreated(
         key=made.secret,
         key_id=made.key.id,

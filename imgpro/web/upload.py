@@ -16,7 +16,7 @@ from imgpro.model import Caller, Image
 from imgpro.web import respond, shapes
 from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, invite, raw_chunks, read_json, refuse_declared_length
 from imgpro.web.clients import Clients
-from imgpro.web.identity import PRINCIPAL, Identity
+from imgpro.web.identity import Identity, sent_key
 from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links, upload_links
 
 OWNED_FIELDS: Final = ("tags", "namespace")
@@ -72,9 +72,11 @@ class UploadHandlers:
         if ticket is None:
             return _WayIn(await self._caller(request), None, {})
         self._clients.base_url(request)
+        if sent_key(request) is not None:
+            await self._identity.of(request)  # a key that is not valid is an error, whatever came with it
         found = await self._appliance.tickets.look(ticket)
-        caller = Caller(self._clients.caller(request).network, found.principal)
-        request[PRINCIPAL] = found.principal
+        # Whoever holds the ticket is not its maker, and learns nothing of the account.
+        caller = self._clients.caller(request, found.principal)
         return _WayIn(caller, found.hash, found.fields)
 
     async def _attempt(self, request: web.Request, caller: Caller) -> Attempt:
@@ -90,14 +92,14 @@ class UploadHandlers:
         uploads = self._appliance.settings.uploads
         refuse_declared_length(request, self._appliance.ingest.max_bytes(caller) + FORM_SLACK_BYTES)
         owned = caller.principal is not None
-        fields = {**way_in.fields, **_query_fields(request)}
+        fields = {**_query_fields(request), **way_in.fields}
         parse_options(fields, owned=owned)  # what is wrong here is told before a file is sent in vain
         form = Form(request, Pace(uploads))
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
                 await invite(request)
                 await _pour(form.file_chunks(), upload)
-                options = parse_options({**fields, **form.fields}, owned=owned)
+                options = parse_options({**fields, **form.fields, **way_in.fields}, owned=owned)
                 outcome = await upload.commit(options, form.file_name or "")
         return self._answer(request, outcome, attempt)
 
@@ -105,7 +107,7 @@ class UploadHandlers:
         caller = way_in.caller
         uploads = self._appliance.settings.uploads
         refuse_declared_length(request, self._appliance.ingest.max_bytes(caller))
-        fields = {**way_in.fields, **_query_fields(request)}
+        fields = {**_query_fields(request), **way_in.fields}
         options = parse_options(fields, owned=caller.principal is not None)
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
@@ -152,7 +154,7 @@ class UploadHandlers:
 
 
 class _WayIn(msgspec.Struct, frozen=True):
-    """As whom a file comes; `ticket` is the hash of the one it uses up, `fields` what that says about the picture."""
+    """As whom a file comes; `ticket` is the hash of the one it uses up, `fields` what that fixed about the picture."""
 
     caller: Caller
     ticket: bytes | None

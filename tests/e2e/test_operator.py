@@ -1,8 +1,10 @@
 """The operator's way in and the operator's commands: against a running server, and without one."""
 
+import html
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 
@@ -75,12 +77,23 @@ def test_a_new_link_ends_the_one_before(tmp_path):
         assert claim(server, second).status == 200
 
 
-def test_whoever_took_the_operators_address_before_keeps_nothing(tmp_path):
+def test_keys_of_the_operators_address_from_before_wait_for_the_operators_word(tmp_path):
     with running(tmp_path / "data", UNLIMITED) as server:
-        thief = server.new_key("op@example.org", verified=False)
-        link = re.search(r"http://\S+/setup\?t=\w+", server.log())[0]
-        assert claim(server, link).status == 200
-        assert server.api("GET", "/v1/usage", key=thief).status == 401
+        mine = server.api("POST", "/v1/keys", {"email": "op@example.org", "name": "mine"}).json()
+        found = server.must_upload(PNG, key=mine["key"])
+        thief = server.api("POST", "/v1/keys", {"email": "op@example.org", "name": "thief"}).json()
+        theirs = server.must_upload(PNG, key=thief["key"])
+        page = claim(server, re.search(r"http://\S+/setup\?t=\w+", server.log())[0]).body.decode()
+        operator = re.search(r"img_live_\w{32}", page)[0]
+        assert [server.api("GET", "/v1/usage", key=made["key"]).status for made in (mine, thief)] == [403, 403]
+        link = html.unescape(re.search(r'href="(http[^"]+/verify[^"]+)"', page)[1])
+        path, _, query = link.removeprefix(server.base).partition("?")
+        assert server.request("POST", path, f"{query}&keep-{mine['key_id']}=on".encode(), FORM).status == 200
+        assert [server.api("GET", "/v1/usage", key=made["key"]).status for made in (mine, thief)] == [200, 401]
+        rows = server.api("GET", "/v1/media", key=operator).json()["data"]
+        assert [row["id"] for row in rows] == [found["id"]]
+        assert "expires_at" not in rows[0]
+        assert "expires_at" in server.api("GET", f"/v1/media/{theirs['id']}").json()
 
 
 def test_the_commands_on_a_running_server(server):
@@ -148,17 +161,89 @@ def test_the_operators_key_deletes_any_picture_and_sees_no_private_one(tmp_path)
         (("verify", "nobody@example.org"), "no account"),
         (("verify", "not an address"), ""),
         (("verify", "ann@example.org", "--keep", "key_nothing00"), "not a key that waits"),
+        (("verify", "two@example.org"), "--keep KEY_ID"),
         (("approve", "ann@example.org"), "asks for no plan"),
         (("decline", "ann@example.org"), "asks for no plan"),
     ],
 )
 def test_a_command_that_cannot_be_done_says_why(server, args, words):
-    if args[1] == "ann@example.org":
-        server.api("POST", "/v1/keys", {"email": "ann@example.org"})
+    for email in ("ann@example.org", "two@example.org", "two@example.org"):
+        server.api("POST", "/v1/keys", {"email": email})
     done = imgpro("accounts", *args, data=server.data)
     assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_vouching_keeps_the_only_key(server):
+    key = server.new_key("only@example.org", verified=False)
+    found = server.must_upload(PNG, key=key)
+    done = imgpro("accounts", "verify", "only@example.org", data=server.data)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.api("GET", "/v1/usage", key=key).json()["verified"] is True
+    assert "expires_at" not in server.api("GET", f"/v1/media/{found['id']}").json()
+    strangers = [server.api("POST", "/v1/keys", {"email": "none@example.org"}).json() for _ in range(2)]
+    done = imgpro("accounts", "verify", "none@example.org", "--drop-others", data=server.data)
+    assert done.stdout.splitlines()[1] == f"removed: {', '.join(made['key_id'] for made in strangers)}"
+
+
+def test_the_dashboard_shows_the_operator_what_waits(tmp_path):
+    env = {**UNLIMITED, "IMGPRO_PLANS_FREE_UPLOADS": "0"}
+    with running(tmp_path / "data", env) as server:
+        made = claim(server, re.search(r"http://\S+/setup\?t=\w+", server.log())[0])
+        cookie = made.headers["Set-Cookie"].partition(";")[0]
+        ann, bob = server.new_key("ann@example.org"), server.new_key("bob@example.org")
+        server.api("POST", "/v1/keys", {"email": "new@example.org"})
+        for key in (ann, bob):
+            path, _, query = (
+                server.upload(PNG, key=key).json()["action"]["url"].removeprefix(server.base).partition("?")
+            )
+            assert server.request("POST", path, query.encode(), FORM).status == 200
+        page = server.get("/dashboard", Cookie=cookie).body.decode()
+        assert "new@example.org" in page
+        assert "/verify?t=" in page
+        form = {**FORM, "Cookie": cookie, "Origin": server.base}
+        for email, decision in (("ann@example.org", "approve"), ("bob@example.org", "decline")):
+            assert f"<strong>{email}</strong> asks for Pro" in page
+            sent = f"email={email}&decision={decision}".encode()
+            assert server.request("POST", "/dashboard/decide", sent, form).status == 303
+        assert [server.api("GET", "/v1/usage", key=key).json()["plan"] for key in (ann, bob)] == ["pro", "free"]
+        member = server.request("POST", "/dashboard/sign-in", f"key={ann}".encode(), {**FORM, "Origin": server.base})
+        theirs = member.headers["Set-Cookie"].partition(";")[0]
+        assert b"Requests" not in server.get("/dashboard", Cookie=theirs).body
+        sent = b"email=bob@example.org&decision=approve"
+        assert server.request("POST", "/dashboard/decide", sent, {**form, "Cookie": theirs}).status == 403
+
+
+def test_a_terminal_obeys_no_name(server):
+    key = server.new_key("esc@example.org")
+    sign_in = server.request("POST", "/dashboard/sign-in", f"key={key}".encode(), {**FORM, "Origin": server.base})
+    form = {**FORM, "Cookie": sign_in.headers["Set-Cookie"].partition(";")[0], "Origin": server.base}
+    answer = server.request("POST", "/dashboard/keys", b"name=x%1b%5d0%3bPWNED%07&abilities=all", form)
+    assert answer.status == 422
+    with sqlite3.connect(server.data / "imgpro.db") as conn:  # even if one gets in some other way
+        conn.execute(
+            "UPDATE keys SET name = ? WHERE account = (SELECT seq FROM accounts WHERE email = ?)",
+            ("x\x1b[2J\x9b\u202e", "esc@example.org"),
+        )
+    conn.close()
+    shown = imgpro("accounts", "list", data=server.data).stdout
+    assert "x?[2J??" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_another_user_is_told_whose_data_it_is(server):
+    server.data.chmod(0o700)
+    # Loaded first: the other user may have no way to this Python.
+    code = "import os, sys; from imgpro.cli.commands import cli; os.setuid(65534); "
+    code += "cli(['accounts', 'list', '--data', sys.argv[1]], prog_name='imgpro')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, server.data], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "belongs to" in done.stderr
 
 
 def test_only_the_owner_of_the_data_can_open_the_door(server):

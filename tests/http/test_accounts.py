@@ -1,13 +1,17 @@
 """Keys and accounts over HTTP: created, limited, listed, revoked, confirmed by the mailed link; nobody gains by others."""
 
+import contextlib
+import http.client
+import json
 import re
 import statistics
 import time
 
 import pytest
 
+from tests.law import check_disk
 from tests.pictures import encoded, make_image
-from tests.servers import UNLIMITED, running
+from tests.servers import UNLIMITED, bearer, multipart, running
 
 PNG = encoded(make_image("RGB", (64, 48)), "PNG")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -365,7 +369,7 @@ def test_a_stranger_who_was_first_gains_nothing(fresh):
     assert press(fresh, link).status == 200
     assert fresh.api("GET", "/v1/usage", key=thief).status == 401
     assert fresh.api("GET", "/v1/usage", key=mine["key"]).json()["verified"] is True
-    # What the stranger put there does not become permanent.
+    # What the stranger put there does not become permanent, and is not mine.
     assert "expires_at" in fresh.api("GET", f"/v1/media/{stolen['id']}").json()
     assert "expires_at" not in fresh.api("GET", f"/v1/media/{secret['id']}", key=mine["key"]).json()
 
@@ -426,3 +430,136 @@ def test_an_owner_whose_three_keys_are_strangers_gets_one(fresh):
     key = re.search(rb"img_live_[0-9A-Za-z]{32}", answer.body)[0].decode()
     assert fresh.api("GET", "/v1/usage", key=key).json()["verified"] is True
     assert [fresh.api("GET", "/v1/usage", key=thief).status for thief in thieves] == [401, 401, 401]
+
+
+def test_what_a_stranger_brought_and_used_up_leaves_the_account(tmp_path):
+    env = {**UNLIMITED, "IMGPRO_PLANS_FREE_UPLOADS": "3", "IMGPRO_PLANS_UNVERIFIED_UPLOADS": "3"}
+    with running(tmp_path / "data", env) as server:
+        thief = make_key(server, "ann@example.org", name="thief")["key"]
+        stolen = [server.must_upload(PNG, key=thief, tags="evil", namespace="evil") for _ in range(3)]
+        mine = make_key(server, "ann@example.org", name="mine")["key"]
+        assert server.upload(PNG, key=mine).status == 403  # the account's month is used up by the stranger
+        link = mailed_link(server, "ann@example.org")
+        assert "3 pictures" in server.get(link).body.decode()
+        assert press(server, link).status == 200
+        usage = server.api("GET", "/v1/usage", key=mine).json()
+        assert usage["uploads"]["used"] == 0
+        assert usage["storage"]["used"] == 0
+        for path in ("/v1/media", "/v1/media?q=picture", "/v1/media?tags=evil", "/v1/tags", "/v1/namespaces"):
+            assert server.api("GET", path, key=mine).json()["data"] == [], path
+        found = server.must_upload(PNG, key=mine)
+        assert "expires_at" not in found
+        # Nothing is deleted: the links work until their end, for nobody in particular.
+        for picture in stolen:
+            assert server.get(picture["src"]).status == 200
+            shown = server.api("GET", f"/v1/media/{picture['id']}").json()
+            assert shown["expires_at"] == picture["expires_at"]
+            assert (shown["tags"], shown["namespace"]) == ([], None)
+            assert server.api("DELETE", f"/v1/media/{picture['id']}", key=mine).status == 404
+        server.stop()
+        check_disk(server.data)
+
+
+def test_declining_a_key_takes_its_pictures_along(fresh):
+    made = make_key(fresh, "ann@example.org")
+    found = fresh.must_upload(PNG, key=made["key"])
+    assert press(fresh, mailed_link(fresh, "ann@example.org"), "&decline=1").status == 200
+    assert fresh.operate("list")["accounts"][0]["images"] == 0
+    assert fresh.get(found["src"]).status == 200
+
+
+def test_pictures_of_a_key_that_was_replaced_can_be_kept(fresh):
+    old = make_key(fresh, "ann@example.org", name="old phone")
+    found = fresh.must_upload(PNG, key=old["key"])
+    new = make_key(fresh, "ann@example.org", name="new phone")
+    assert fresh.api("DELETE", f"/v1/keys/{old['key_id']}", key=old["key"]).status == 200
+    link = mailed_link(fresh, "ann@example.org")
+    page = fresh.get(link).body.decode()
+    assert "“old phone” (revoked)" in page
+    assert "1 picture" in page
+    assert press(fresh, link, f"&keep-{old['key_id']}=on").status == 200
+    shown = fresh.api("GET", f"/v1/media/{found['id']}", key=new["key"]).json()
+    assert "expires_at" not in shown
+    assert fresh.api("GET", "/v1/media", key=new["key"]).json()["data"][0]["id"] == found["id"]
+    assert fresh.api("GET", "/v1/usage", key=old["key"]).status == 401
+
+
+@contextlib.contextmanager
+def half_an_upload(server, key):
+    """Send half of an upload; yield a function that sends the rest and returns status and answer."""
+    content, kind = multipart([("file", "a.png", PNG)])
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.putrequest("POST", "/v1/upload")
+    for name, value in {**bearer(key), "Content-Type": kind, "Content-Length": str(len(content))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    connection.send(content[:60])
+    time.sleep(0.3)
+
+    def rest():
+        connection.send(content[60:])
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+    yield rest
+    connection.close()
+
+
+def test_an_upload_under_way_is_judged_by_what_holds_at_its_end(fresh):
+    made = make_key(fresh, "ann@example.org")
+    with half_an_upload(fresh, made["key"]) as rest:
+        assert press(fresh, mailed_link(fresh, "ann@example.org")).status == 200
+        status, found = rest()
+    assert status == 201
+    assert "expires_at" not in found
+    with half_an_upload(fresh, made["key"]) as rest:
+        assert fresh.api("DELETE", f"/v1/keys/{made['key_id']}", key=made["key"]).status == 200
+        status, problem = rest()
+    assert (status, problem["error"]) == (401, "unauthorized")
+    other = fresh.new_key("bob@example.org")
+    fresh.must_upload(PNG, key=other)
+    with half_an_upload(fresh, other) as rest:
+        assert fresh.operate("block", email="bob@example.org", delete_pictures=True)["deleted"] == 1
+        status, problem = rest()
+    assert (status, problem["error"]) == (403, "forbidden")
+    rows = {row["email"]: row["images"] for row in fresh.operate("list")["accounts"]}
+    assert rows == {"ann@example.org": 1, "bob@example.org": 0}
+
+
+def test_links_that_work_no_more_are_not_handed_on(fresh):
+    make_key(fresh, "ann@example.org", name="one")
+    make_key(fresh, "ann@example.org", name="two")
+    first, second = fresh.operate("list")["accounts"][0]["links"]
+    assert press(fresh, second).status == 200
+    assert fresh.operate("list")["accounts"][0]["links"] == []
+    assert fresh.get(first).status == 404
+
+
+def test_a_form_of_another_site_signs_nobody_in(fresh):
+    made = make_key(fresh, "eve@example.org")
+    fresh.api("DELETE", f"/v1/keys/{made['key_id']}", key=made["key"])
+    fresh.api("POST", "/v1/keys/verify", {"email": "eve@example.org"})
+    link = mailed_link(fresh, "eve@example.org")
+    path = link.removeprefix(fresh.base).partition("?")[0]
+    foreign = {**FORM, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    answer = fresh.request("POST", path, fields_of(link).encode(), foreign)
+    assert answer.status == 200
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_a_key_that_may_only_write_reads_nothing_by_writing(server):
+    owner = server.new_key("writeonly@example.org")
+    found = server.must_upload(PNG, key=owner, public="false")
+    key = server.api("POST", "/v1/keys", {"abilities": ["write"]}, key=owner).json()["key"]
+    shown = server.api("PATCH", f"/v1/media/{found['id']}", {"tags": "x"}, key=key)
+    assert shown.status == 200
+    assert "signed_src" not in shown.json()
+    assert "signed_src" in server.api("PATCH", f"/v1/media/{found['id']}", {"tags": "x"}, key=owner).json()
+
+
+def test_idempotency_keys_survive_verification(fresh):
+    made = make_key(fresh, "ann@example.org")
+    first = fresh.upload(PNG, key=made["key"], headers={"Idempotency-Key": "z"})
+    assert press(fresh, mailed_link(fresh, "ann@example.org")).status == 200
+    again = fresh.upload(PNG, key=made["key"], headers={"Idempotency-Key": "z"})
+    assert (again.status, again.json()["id"]) == (201, first.json()["id"])

@@ -39,12 +39,14 @@ CREATE TABLE keys (
 
 CREATE INDEX keys_by_account ON keys (account);
 
--- Uploads of a calendar month (UTC), e.g. '2026-11'. Deleting a picture does not give the upload back.
+-- Uploads of a calendar month (UTC), e.g. '2026-11', by key (0: by a session). Deleting a picture does not give the
+-- upload back; that its key was a stranger's does.
 CREATE TABLE monthly_uploads (
     account INTEGER NOT NULL REFERENCES accounts (seq) ON DELETE CASCADE,
     month   TEXT    NOT NULL CHECK (month GLOB '[0-9][0-9][0-9][0-9]-[01][0-9]'),
+    key     INTEGER NOT NULL,
     uploads INTEGER NOT NULL CHECK (uploads >= 0),
-    PRIMARY KEY (account, month)
+    PRIMARY KEY (account, month, key)
 ) STRICT, WITHOUT ROWID;
 
 -- What works once: mailed links, the set-up link, invitations, upload tickets. Only the SHA-256 of the token is kept;
@@ -99,7 +101,7 @@ CREATE TABLE mail (
 CREATE INDEX mail_by_next ON mail (next_ms);
 CREATE INDEX mail_by_account ON mail (account) WHERE account IS NOT NULL;
 
--- Answers to requests with an Idempotency-Key, by caller ('a<account>' or 'n<network>').
+-- Answers to requests with an Idempotency-Key, by caller ('k<key>', 'a<account>' for a session, 'n<network>').
 CREATE TABLE replays (
     caller      TEXT    NOT NULL,
     key         TEXT    NOT NULL,
@@ -167,6 +169,7 @@ CREATE INDEX images_by_blob ON images (blob);
 CREATE INDEX images_by_expiry ON images (expires_ms) WHERE expires_ms IS NOT NULL;
 -- Every list is newest first within an account; seq, which each index ends with, settles equal times.
 CREATE INDEX images_by_account ON images (account, created_ms) WHERE account IS NOT NULL;
+CREATE INDEX images_by_key ON images (key) WHERE key IS NOT NULL;
 CREATE INDEX images_by_namespace ON images (account, namespace, created_ms) WHERE namespace IS NOT NULL;
 CREATE INDEX images_by_format ON images (account, format, created_ms) WHERE account IS NOT NULL;
 
@@ -202,7 +205,7 @@ CREATE TABLE namespace_totals (
 -- that write pictures, not by triggers: SQLite before 3.44 calls that unsafe in a schema that is not trusted.
 CREATE VIRTUAL TABLE images_text USING fts5 (
     owner, name, description, tags,
-    content = '', tokenize = "unicode61 remove_diacritics 2", prefix = '2 3'
+    content = '', tokenize = "unicode61 remove_diacritics 2", prefix = '2 3 4 5 6 7 8 9 10'
 );
 
 CREATE TRIGGER images_added AFTER INSERT ON images BEGIN
@@ -254,8 +257,22 @@ CREATE TRIGGER tags_removed AFTER DELETE ON image_tags BEGIN
     DELETE FROM tag_totals WHERE account = old.account AND name = old.tag AND images = 0;
 END;
 
+-- A picture leaves an account when the owner says that it came with a stranger's key. Its tags are gone by then.
+CREATE TRIGGER images_disowned AFTER UPDATE OF account ON images
+WHEN old.account IS NOT NULL AND new.account IS NULL BEGIN
+    UPDATE accounts SET images = images - 1, stored_bytes = stored_bytes - old.stored_bytes WHERE seq = old.account;
+    UPDATE namespace_totals SET images = images - 1, stored_bytes = stored_bytes - old.stored_bytes
+    WHERE account = old.account AND name = old.namespace;
+    DELETE FROM namespace_totals WHERE account = old.account AND name = old.namespace AND images = 0;
+END;
+
 -- The facts of a picture that never change.
 CREATE TRIGGER images_keep_their_facts
-BEFORE UPDATE OF blob, network, account, key, created_ms, format, stored_bytes ON images BEGIN
+BEFORE UPDATE OF blob, network, created_ms, format, stored_bytes ON images BEGIN
     SELECT RAISE(ABORT, 'a picture keeps its blob, its uploader and its time');
+END;
+
+CREATE TRIGGER images_are_not_given_away BEFORE UPDATE OF account, key ON images
+WHEN new.account IS NOT NULL BEGIN
+    SELECT RAISE(ABORT, 'a picture keeps its owner');
 END;
