@@ -86,7 +86,10 @@ def _refuse_foreign_root(data: Path) -> None:
 
 
 def _not_ours(data: Path) -> OperatorError:
-    owner = _owner(data)
+    try:
+        owner = _owner(data)
+    except OSError:
+        return OperatorError(f"{data} cannot be looked into by this user.", Action("fix", label="sudo imgpro ..."))
     return OperatorError(f"{data} belongs to {owner}.", Action("fix", label=f"sudo -u {owner} imgpro ..."))
 
 

@@ -243,7 +243,8 @@ def test_another_user_is_told_whose_data_it_is(server):
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "belongs to" in done.stderr
+    assert re.search("belongs to|cannot be looked into", done.stderr)
+    assert "Try: sudo" in done.stderr
 
 
 def test_only_the_owner_of_the_data_can_open_the_door(server):
