@@ -357,6 +357,7 @@ def settle_verified(conn: Any, account: Account, mine: Sequence[int], dropped: I
     queries_accounts.set_verified(conn, account.seq, now_ms)
     queries_accounts.confirm_keys(conn, account.seq, mine, now_ms)
     drop_keys(conn, account, dropped, now_ms)
+    queries_accounts.delete_links(conn, "verify", account.seq)  # all is said
     left = queries_accounts.keys_of_account(conn, account.seq)
     queries_accounts.make_permanent(conn, account.seq, [*mine, *(key.seq for key in left)])
     return left

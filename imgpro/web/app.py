@@ -46,10 +46,10 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     health = HealthHandlers(appliance)
     assets = Assets()
     documents = DocumentHandlers(appliance, clients, templates)
-    return [
+    table = [
         web.get(f"/t/{_ID}.{{ext:[a-z]{{3,4}}}}", images.get_image),
-        web.post("/v1/upload", uploads.post_upload, expect_handler=expect),
-        web.put("/v1/upload/{name}", uploads.put_upload, expect_handler=expect),
+        web.post("/v1/upload", uploads.post_upload),
+        web.put("/v1/upload/{name}", uploads.put_upload),
         web.post("/v1/import", uploads.post_import),
         web.get("/v1/media", media.list_media),
         web.patch("/v1/media", media.patch_many),
@@ -64,7 +64,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/v1/keys/verify", keys.post_verify),
         web.delete("/v1/keys/{key_id:key_[0-9A-Za-z]{6,32}}", keys.delete_key),
         web.get("/v1/usage", keys.get_usage),
-        web.post("/mcp", mcp.post_message, expect_handler=expect),
+        web.post("/mcp", mcp.post_message),
         web.get("/", pages.get_home),
         *documents.routes(),
         web.get(f"/{_ID}", pages.get_viewer),
@@ -93,3 +93,5 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.get("/healthz", health.get_healthz),
         web.get("/readyz", health.get_readyz),
     ]
+    # Whoever reads a body asks for it; aiohttp's own handler does so for everybody, and fails on what is no text.
+    return [web.RouteDef(row.method, row.path, row.handler, {**row.kwargs, "expect_handler": expect}) for row in table]

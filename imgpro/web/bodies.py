@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import BodyPartReader, HttpVersion11, MultipartReader, StreamReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from imgpro.errors import BadRequest, FileTooLarge, ImgproError, RequestTimeout, UnsupportedFormat, ValidationError
 from imgpro.settings import Uploads
@@ -17,11 +18,18 @@ MAX_PARTS: Final = 20
 MAX_HEADERS: Final = 32  # of one part
 MAX_LINES: Final = 1_000  # outside of the parts' content
 MAX_FIELD_BYTES: Final = 8_192
-MAX_JSON_BYTES: Final = 65_536
+MAX_SMALL_BYTES: Final = 65_536
 FORM_SLACK_BYTES: Final = 262_144  # boundaries, part headers and text fields around the file
 
 # What aiohttp's multipart parser raises on malformed input besides its own classes (found by fuzzing it).
-_PARSER_ERRORS: Final = (ValueError, RuntimeError, LookupError, AssertionError, web.HTTPException)
+_PARSER_ERRORS: Final = (
+    ValueError,
+    RuntimeError,
+    LookupError,
+    AssertionError,
+    web.HTTPException,
+    HttpProcessingError,
+)
 
 T = TypeVar("T")
 
@@ -97,13 +105,20 @@ async def raw_chunks(request: web.Request, pace: Pace) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
-    """Return a JSON object of at most 64 KB. Raises BadRequest, FileTooLarge."""
+async def _small_body(request: web.Request, pace: Pace, what: str) -> bytearray:
+    """Ask for a body of at most 64 KB and return it; `what` is what the error calls it."""
+    await invite(request)
     body = bytearray()
     async for chunk in raw_chunks(request, pace):
         body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise FileTooLarge("The JSON body is larger than 64 KB.")
+        if len(body) > MAX_SMALL_BYTES:
+            raise FileTooLarge(f"The {what} is larger than 64 KB.")
+    return body
+
+
+async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
+    """Return a JSON object of at most 64 KB. Raises BadRequest, FileTooLarge."""
+    body = await _small_body(request, pace, "JSON body")
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -115,11 +130,7 @@ async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
 
 async def read_form(request: web.Request, pace: Pace) -> dict[str, str]:
     """Return a small form (`application/x-www-form-urlencoded`, at most 64 KB). Raises BadRequest, FileTooLarge."""
-    body = bytearray()
-    async for chunk in raw_chunks(request, pace):
-        body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise FileTooLarge("The form is larger than 64 KB.")
+    body = await _small_body(request, pace, "form")
     try:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict"))
     except ValueError:

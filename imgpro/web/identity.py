@@ -5,7 +5,6 @@ page: a cookie goes along with requests that other sites cause.
 """
 
 import base64
-import binascii
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -114,6 +113,6 @@ def sent_key(request: web.BaseRequest) -> str | None:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # of base64 or of UTF-8
             raise Unauthorized() from None
     raise Unauthorized()

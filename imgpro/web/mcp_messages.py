@@ -144,7 +144,8 @@ def only(headers: Headers, name: str) -> str | None:
     found = headers.getall(name, [])
     if len(found) > 1:
         raise Fault(HEADER_MISMATCH, f"The header {name} came more than once.")
-    return found[0] if found else None
+    # A header's bytes may be no text at all, and some of them are repeated in the answer.
+    return found[0].encode("utf-8", "replace").decode() if found else None
 
 
 def plain(value: str | None) -> str | None:
