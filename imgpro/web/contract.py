@@ -276,19 +276,24 @@ class Error(_Shape, frozen=True, kw_only=True):
 # What JSON requests may hold. They are checked by hand, so that one answer names every mistake; these say the same.
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
+NameOrNone = Annotated[str, Meta(max_length=255)]
 Description = Annotated[str, Meta(max_length=2_000)]
 Namespace = Annotated[str, Meta(pattern="^([a-z0-9][a-z0-9-]{0,62}[a-z0-9])?$")]
-Date = Annotated[
-    str,
-    Meta(
-        pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
-        "(Z|[+-][0-9]{2}:?[0-9]{2})?)?)?$"
-    ),
-]
-TagList = Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=10)]
+_DATE: Final = (
+    "[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9]([.][0-9]{1,6})?)?"
+    "(Z|[+-][0-2][0-9]:?[0-5][0-9])?)?"
+)
+_DATES: Final = ["2026-05-31", "2026-05-31T18:30:00Z"]
+_SPANS: Final = ["7d", "12h", "30m"]
+Date = Annotated[str, Meta(pattern=f"^{_DATE}$", examples=_DATES)]
+DateOrNone = Annotated[str, Meta(pattern=f"^({_DATE})?$", examples=_DATES)]
+TagList = list[Annotated[str, Meta(max_length=50)]]
 Seconds = Annotated[int, Meta(ge=300, le=7_776_000)]
-Span = Annotated[str, Meta(pattern="^[0-9]{1,12}[mhd]?$")]
+Span = Annotated[str, Meta(pattern="^[0-9]{1,12}[mhd]?$", examples=_SPANS)]
+SpanOrNone = Annotated[str, Meta(pattern="^([0-9]{1,12}[mhd]?)?$", examples=_SPANS)]
 Switch = bool | Literal["true", "false", "1", "0", 1, 0]
+# Not a pattern: msgspec 0.22 frees the pattern of a text that stands beside a list twice.
+AbilityText = Literal["read,write", "read", "write", "upload", "read,upload"]
 Email = Annotated[str, Meta(max_length=254, extra_json_schema={"format": "email"})]
 
 
@@ -299,7 +304,7 @@ class ImportRequest(_Shape, frozen=True, kw_only=True):
         str,
         Meta(max_length=2_048, pattern="^[Hh][Tt][Tt][Pp][Ss]?://", description="http or https, on a public server."),
     ]
-    name: Annotated[Name | Unset | None, Meta(description="File name; absent: from the address.")] = UNSET
+    name: Annotated[NameOrNone | Unset | None, Meta(description="File name; absent: from the address.")] = UNSET
     description: Annotated[Description | Unset | None, Meta(description="Free text.")] = UNSET
     public: Annotated[Switch | Unset | None, Meta(description="Absent: true.")] = UNSET
     ttl: Annotated[
@@ -308,7 +313,8 @@ class ImportRequest(_Shape, frozen=True, kw_only=True):
     ] = UNSET
     date: Annotated[Date | Unset | None, Meta(description="Display date: a day or a timestamp, ISO 8601.")] = UNSET
     tags: Annotated[
-        TagList | str | Unset | None, Meta(description="A list or comma list, at most 10; ignored without a key.")
+        TagList | str | Unset | None,
+        Meta(description="A list or comma list, 10 different ones at most; ignored without a key."),
     ] = UNSET
     namespace: Annotated[Namespace | Unset | None, Meta(description="Made by use; ignored without a key.")] = UNSET
 
@@ -318,16 +324,16 @@ class ChangeRequest(_Shape, frozen=True, kw_only=True):
 
     name: Annotated[Name | Unset, Meta(description="File name.")] = UNSET
     description: Annotated[Description | Unset | None, Meta(description="Empty or null clears it.")] = UNSET
-    tags: Annotated[TagList | str | Unset, Meta(description="A list or comma list, at most 10.")] = UNSET
+    tags: Annotated[TagList | str | Unset, Meta(description="A list or comma list, 10 different ones at most.")] = UNSET
     tag_mode: Annotated[
         Literal["replace", "add", "remove"] | Unset, Meta(description="What is done with `tags`; absent: replace.")
     ] = UNSET
     public: Switch | Unset = UNSET
     namespace: Annotated[Namespace | Unset | None, Meta(description="Empty or null: in none.")] = UNSET
-    date: Annotated[Date | Unset | None, Meta(description="Empty or null clears it.")] = UNSET
+    date: Annotated[DateOrNone | Unset | None, Meta(description="Empty or null clears it.")] = UNSET
     ttl: Annotated[
-        Seconds | Span | Unset | None,
-        Meta(description="From now on, as at upload. Null: as long as the plan keeps it."),
+        Seconds | SpanOrNone | Unset | None,
+        Meta(description="From now on, as at upload. Empty or null: as long as the plan keeps it."),
     ] = UNSET
 
 
@@ -339,7 +345,8 @@ class KeyRequest(_Shape, frozen=True, kw_only=True):
     ] = UNSET
     name: Annotated[Annotated[str, Meta(max_length=100)] | Unset, Meta(description="Absent: Default.")] = UNSET
     abilities: Annotated[
-        Annotated[list[Ability], Meta(min_length=1)] | Unset, Meta(description="Absent: read and write.")
+        Annotated[list[Ability], Meta(min_length=1)] | AbilityText | Unset,
+        Meta(description="`write` includes `upload`. Absent: read and write."),
     ] = UNSET
     namespace: Annotated[
         Namespace | Unset | None, Meta(description="Where pictures go that name no namespace themselves.")
@@ -352,7 +359,9 @@ class KeyRequest(_Shape, frozen=True, kw_only=True):
 class VerifyRequest(_Shape, frozen=True, kw_only=True):
     """Whose address is to be verified."""
 
-    email: Annotated[Email | Unset, Meta(description="Needed, except with a key.")] = UNSET
+    email: Annotated[
+        Email | Unset | None, Meta(description="Needed, except with a key: then it is that account's or absent.")
+    ] = UNSET
 
 
 REQUESTS: Final[tuple[type[msgspec.Struct], ...]] = (ImportRequest, ChangeRequest, KeyRequest, VerifyRequest)
