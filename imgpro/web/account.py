@@ -34,6 +34,27 @@ class AccountPages:
         self._templates = templates
         self._identity = identity
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these pages."""
+        return [
+            web.get("/verify", self.get_verify),
+            web.post("/verify", self.post_verify),
+            web.get("/upgrade/{plan:[a-z]{2,20}}", self.get_upgrade),
+            web.post("/upgrade/{plan:[a-z]{2,20}}", self.post_upgrade),
+            web.get("/upgrade/{plan:[a-z]{2,20}}/return", self.get_return),
+            web.post("/upgrade/{plan:[a-z]{2,20}}/return", self.post_return),
+            web.get("/setup", self.get_setup),
+            web.post("/setup", self.post_setup),
+            web.get("/join", self.get_join),
+            web.post("/join", self.post_join),
+            web.get("/dashboard", self.get_dashboard),
+            web.post("/dashboard/sign-in", self.post_sign_in),
+            web.post("/dashboard/sign-out", self.post_sign_out),
+            web.post("/dashboard/keys", self.post_key),
+            web.post("/dashboard/revoke", self.post_revoke),
+            web.post("/dashboard/decide", self.post_decide),
+        ]
+
     # The mailed link
 
     async def get_verify(self, request: web.Request) -> web.Response:

@@ -42,10 +42,8 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     keys = KeyHandlers(appliance, identity)
     mcp = McpHandlers(appliance, clients, identity)
     pages = PageHandlers(appliance, clients, templates, identity)
-    account = AccountPages(appliance, clients, templates, identity)
     health = HealthHandlers(appliance)
     assets = Assets()
-    documents = DocumentHandlers(appliance, clients, templates)
     table = [
         web.get(f"/t/{_ID}.{{ext:[a-z]{{3,4}}}}", images.get_image),
         web.post("/v1/upload", uploads.post_upload),
@@ -66,28 +64,13 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.get("/v1/usage", keys.get_usage),
         web.post("/mcp", mcp.post_message),
         web.get("/", pages.get_home),
-        *documents.routes(),
+        *DocumentHandlers(appliance, clients, templates).routes(),
         web.get(f"/{_ID}", pages.get_viewer),
         web.get(f"/{_ID}/delete", pages.get_delete),
         web.post(f"/{_ID}/delete", pages.post_delete),
         web.delete(f"/{_ID}/delete", pages.post_delete),
         web.get("/oembed", pages.get_oembed),
-        web.get("/verify", account.get_verify),
-        web.post("/verify", account.post_verify),
-        web.get("/upgrade/{plan:[a-z]{2,20}}", account.get_upgrade),
-        web.post("/upgrade/{plan:[a-z]{2,20}}", account.post_upgrade),
-        web.get("/upgrade/{plan:[a-z]{2,20}}/return", account.get_return),
-        web.post("/upgrade/{plan:[a-z]{2,20}}/return", account.post_return),
-        web.get("/setup", account.get_setup),
-        web.post("/setup", account.post_setup),
-        web.get("/join", account.get_join),
-        web.post("/join", account.post_join),
-        web.get("/dashboard", account.get_dashboard),
-        web.post("/dashboard/sign-in", account.post_sign_in),
-        web.post("/dashboard/sign-out", account.post_sign_out),
-        web.post("/dashboard/keys", account.post_key),
-        web.post("/dashboard/revoke", account.post_revoke),
-        web.post("/dashboard/decide", account.post_decide),
+        *AccountPages(appliance, clients, templates, identity).routes(),
         web.get("/robots.txt", pages.get_robots),
         web.get("/static/{name}", assets.get_asset),
         web.get("/healthz", health.get_healthz),
