@@ -164,7 +164,7 @@ class Accounts:
         async with self._db.reader() as conn:
             found = await queries_accounts.keys_listed(conn, principal.account.seq)
         only = principal.own_key_only
-        return [self._fresh(key) for key in found if only is None or key.seq == only]
+        return [self._ring.with_last_use(key) for key in found if only is None or key.seq == only]
 
     async def revoke(self, principal: Principal, key_id: str) -> None:
         """Make a key useless at once and for ever. Raises NotFound."""
@@ -334,10 +334,6 @@ class Accounts:
             now_ms,
             confirmed=confirmed,
         )
-
-    def _fresh(self, key: Key) -> Key:
-        used_ms = self._ring.last_use_ms(key.seq)
-        return key if used_ms is None else msgspec.structs.replace(key, last_used_ms=used_ms)
 
     def retention_days(self, account: Account) -> int | None:
         """Return how many days pictures are kept; None once the account is verified or where nothing ends."""

@@ -9,9 +9,11 @@ import time
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from imgpro.errors import Action, Forbidden, Unauthorized
 from imgpro.ids import secret_hash
-from imgpro.model import Principal
+from imgpro.model import Key, Principal
 from imgpro.store import queries_accounts
 from imgpro.store.db import Database
 
@@ -59,9 +61,10 @@ class KeyRing:
         if uses:
             await self._db.write(lambda conn: queries_accounts.note_key_uses(conn, uses.items()))
 
-    def last_use_ms(self, key: int) -> int | None:
-        """Return a use that is not written down yet."""
-        return self._uses.get(key)
+    def with_last_use(self, key: Key) -> Key:
+        """Return a key with a use that is not written down yet."""
+        used_ms = self._uses.get(key.seq)
+        return key if used_ms is None else msgspec.structs.replace(key, last_used_ms=used_ms)
 
     async def _look_up(self, wanted: bytes) -> Principal | None:
         writes = self._writes

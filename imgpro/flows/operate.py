@@ -203,7 +203,7 @@ class Operate:
             "created_at": account.created_ms // 1000,
             "images": account.images,
             "stored_bytes": account.stored_bytes,
-            "keys": [_key_row(key, account) for key in keys],
+            "keys": [_key_row(self._ring.with_last_use(key), account) for key in keys],
             "wants_plan": wants,
             "links": links,
         }
