@@ -206,6 +206,9 @@ class Caller(msgspec.Struct, frozen=True):
 
     network: str
     principal: Principal | None = None
+    by_ticket: bool = (
+        False  # through a one-use ticket: whoever holds it is not its maker, and learns nothing of the account
+    )
 
 
 class UploadOptions(msgspec.Struct, frozen=True, kw_only=True):

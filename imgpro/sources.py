@@ -208,6 +208,12 @@ def _check(settings: Settings, problems: list[str]) -> None:
         problems.append("plans.checkout_url: needed for plans.upgrade = checkout, e.g. https://pay.example.org/{plan}")
     if settings.plans.upgrade == "checkout" and len(settings.plans.checkout_secret) < 16:
         problems.append("plans.checkout_secret: at least 16 characters are needed for plans.upgrade = checkout")
+    for name, kept_s in (
+        ("anonymous.retention_s", settings.anonymous.retention_s),
+        ("plans.unverified_retention_s", settings.plans.unverified_retention_s),
+    ):
+        if kept_s is not None and kept_s < 300:
+            problems.append(f"{name} = {kept_s}: must be at least 300 seconds, or unlimited")
     if not settings.server.listen:
         problems.append("server.listen: at least one address is needed")
 

@@ -24,7 +24,7 @@ from imgpro.errors import (
 )
 from imgpro.flows.home import Home
 from imgpro.flows.hot import HotPictures
-from imgpro.flows.keyring import KeyRing
+from imgpro.flows.keyring import KeyRing, still_usable
 from imgpro.flows.letters import verification_letter
 from imgpro.flows.mail import Mail
 from imgpro.flows.rates import Window
@@ -110,6 +110,7 @@ class Accounts:
         self._hot = hot
         self._per_address = Window(settings.keys_per_address_per_hour, HOUR_S)
         self._per_network = Window(settings.keys_per_network_per_hour, HOUR_S)
+        self._per_account = Window(settings.keys, HOUR_S)
 
     # Keys
 
@@ -135,7 +136,9 @@ class Accounts:
             key = self._insert(conn, request, account, secret, caller.network, now_ms, confirmed=False)
             self._mail_link(conn, account, key, now_ms)
             pending = account.verified
-            return Made(secret=secret, key=key, account=account, plan=self._plans.of(account), pending=pending)
+            # Whoever asks is not known to be the owner, and is not told what plan the owner has.
+            plan = self.unverified_plan() if pending else self._plans.of(account)
+            return Made(secret=secret, key=key, account=account, plan=plan, pending=pending)
 
         made = await self._db.write(write)
         self._mail.wake()
@@ -143,19 +146,19 @@ class Accounts:
 
     async def _add(self, request: KeyRequest, principal: Principal, network: str) -> Made:
         """Add a key for somebody who has shown one: it is confirmed as far as theirs is."""
-        account = principal.account
         if not (principal.may("read") and principal.may("write")):
             raise Forbidden("This key may not create keys.", Action("fix", label="Use a key that may read and write"))
-        if request.email not in (None, account.email):
+        if request.email not in (None, principal.account.email):
             raise ValidationError(None, None, {"email": "Must be the address of the key's own account, or absent."})
+        _take(self._per_account, principal.account.id, "Too many new keys in a short time.")
         secret, now_ms = ids.new_key(), _now_ms()
-        confirmed = principal.own_key_only is None
 
         def write(conn: Any) -> Made:
-            self._check_room(conn, account)
-            key = self._insert(conn, request, account, secret, network, now_ms, confirmed=confirmed)
-            plan = self._plans.of(account)
-            return Made(secret=secret, key=key, account=account, plan=plan, pending=account.verified and not confirmed)
+            now = still_usable(conn, principal)
+            self._check_room(conn, now.account)
+            confirmed = now.own_key_only is None
+            key = self._insert(conn, request, now.account, secret, network, now_ms, confirmed=confirmed)
+            return Made(secret=secret, key=key, account=now.account, plan=self._plans.of(now.account), pending=False)
 
         return await self._db.write(write)
 
@@ -286,13 +289,8 @@ class Accounts:
 
     def _count(self, email: str, network: str) -> None:
         """Count a request that causes mail. Raises RateLimited."""
-        wait_s = max(self._per_address.wait_s(email), self._per_network.wait_s(network))
-        if wait_s > 0:
-            seconds = max(1, math.ceil(wait_s))
-            raise RateLimited(
-                "Too many requests for keys with this address or from this network.",
-                Action("wait", label=f"Try again in {seconds} seconds", seconds=seconds),
-            )
+        words = "Too many requests for keys with this address or from this network."
+        _refuse(max(self._per_address.wait_s(email), self._per_network.wait_s(network)), words)
         self._per_address.count(email)
         self._per_network.count(network)
 
@@ -343,6 +341,17 @@ class Accounts:
     def unverified_plan(self) -> Plan:
         """Return what an account may do before its address is verified."""
         return self._plans.named(UNVERIFIED)
+
+
+def _take(window: Window, subject: str, words: str) -> None:
+    _refuse(window.wait_s(subject), words)
+    window.count(subject)
+
+
+def _refuse(wait_s: float, words: str) -> None:
+    if wait_s > 0:
+        seconds = max(1, math.ceil(wait_s))
+        raise RateLimited(words, Action("wait", label=f"Try again in {seconds} seconds", seconds=seconds))
 
 
 def settle_verified(conn: Any, account: Account, mine: Sequence[int], dropped: Iterable[int], now_ms: int) -> list[Key]:

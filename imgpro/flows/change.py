@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from imgpro.errors import ImgproError, NotFound, ValidationError
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.keyring import still_usable
 from imgpro.flows.quota import Quota, check_ability
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
@@ -45,11 +46,14 @@ class Change:
         """
         check_ability(principal, "write")
         now_ms = time.time_ns() // 1_000_000
-        kept_s = self._quota.retention_s(principal.account)
+
+        def write(conn: Any) -> Image | None:
+            now = still_usable(conn, principal)
+            kept_s = self._quota.retention_s(now.account)
+            return queries.update_image(conn, image_id, now, changes, now_ms, kept_s)
+
         try:
-            image = await self._db.write(
-                lambda conn: queries.update_image(conn, image_id, principal, changes, now_ms, kept_s)
-            )
+            image = await self._db.write(write)
         except ValueError as error:
             raise ValidationError(None, None, {"tags": str(error)}) from None
         finally:

@@ -24,7 +24,7 @@ from imgpro.errors import (
     UnsupportedFormat,
 )
 from imgpro.flows.hot import HotPictures, canonical_path
-from imgpro.flows.keyring import check_usable, standing
+from imgpro.flows.keyring import standing, still_usable
 from imgpro.flows.options import clean_name, shorten_name
 from imgpro.flows.places import Places
 from imgpro.flows.quota import Quota
@@ -36,7 +36,7 @@ from imgpro.imaging.pool import Pool
 from imgpro.model import Blob, Caller, Image, Ingested, Principal, UploadOptions
 from imgpro.recipes import CONTENT_TYPE, SRC_EXTENSION
 from imgpro.settings import Uploads
-from imgpro.store import queries, queries_accounts
+from imgpro.store import queries
 from imgpro.store.blobs import BlobStore, Spool, Staged
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -117,6 +117,8 @@ class Upload:
 
     async def __aenter__(self) -> Self:
         ingest = self._ingest
+        if self._ticket is not None:
+            self._caller = msgspec.structs.replace(self._caller, by_ticket=True)
         await ingest.quota.admit(self._caller, repeated=self._attempt is not None and self._attempt.repeated)
         ingest.blobs.check_room()
         async with contextlib.AsyncExitStack() as stack:
@@ -143,6 +145,8 @@ class Upload:
         """
         assert self._spool is not None
         ingest = self._ingest
+        # A name's bytes may be no text at all.
+        client_name = client_name.encode("utf-8", "replace").decode()
         staged = await self._spool.finish()
         # An import may fetch other bytes, and another name, the second time: its address says what was asked for.
         self._told = (self._origin, source or staged.digest, options, "" if source else client_name)
@@ -187,7 +191,7 @@ class Upload:
             # After any other failure the row may be there: then the sweeper decides.
             await ingest.remove.blob_if_unreferenced(blob.digest)
             if isinstance(problem, QuotaExceeded) and self._caller.principal is not None:
-                raise await ingest.quota.explained(problem, self._caller.principal.account) from None
+                raise await ingest.quota.explained(problem, self._caller) from None
             raise
         ingest.records.put(image)
         ingest.stored += 1
@@ -211,10 +215,7 @@ class Upload:
 
         def write(conn: Any) -> Principal | None:
             if principal is not None:
-                now = queries_accounts.principal_now(conn, principal)
-                if now is None:
-                    raise Unauthorized("The API key was revoked while the file was sent.")
-                check_usable(now)
+                now = still_usable(conn, principal)
                 if standing(now) != standing(principal):
                     return now
             queries.insert_image(

@@ -7,7 +7,7 @@ costs, and neither tells how much of it was right.
 import hmac
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -85,6 +85,18 @@ def standing(principal: Principal) -> tuple[object, ...]:
     account, key = principal.account, principal.key
     confirmed_ms = key.confirmed_ms if key is not None else None
     return account.role, account.plan, account.verified_ms, confirmed_ms
+
+
+def still_usable(conn: Any, principal: Principal) -> Principal:
+    """Return a principal as it stands in this transaction, whatever it was when its request began.
+
+    Raises Unauthorized for a key that was revoked meanwhile, and what `check_usable` raises.
+    """
+    now = queries_accounts.principal_now(conn, principal)
+    if now is None:
+        raise Unauthorized("The API key was revoked meanwhile.")
+    check_usable(now)
+    return now
 
 
 def check_usable(principal: Principal) -> None:

@@ -112,6 +112,8 @@ class Operate:
         are theirs (`unsettled_link`).
         """
         secret, hashed, now_ms = ids.new_key(), ids.secret_hash(token), _now_ms()
+        if not await self.can_claim(token):
+            raise NotFound("This link has ended or was used already. `imgpro setup-link` makes a new one.")
 
         def write(conn: Any) -> Made:
             if queries_accounts.use_link(conn, hashed, "setup", now_ms) is None:
@@ -211,7 +213,8 @@ class Operate:
     async def _verify(self, values: Values) -> dict[str, Any]:
         """Vouch for an address, and for the keys that are named; all others that nobody confirmed are dropped.
 
-        Where nothing is named, the only key is kept; of several the operator has to say which.
+        Where nothing is named, the only key of a new account is kept. Of several the operator has to say which, and
+        for an account that is verified already too: a key that waits there is more likely a stranger's than not.
         """
         account = await self._account(values)
         keep, drop_others, now_ms = set(values.get("keep") or ()), bool(values.get("drop_others")), _now_ms()
@@ -221,10 +224,11 @@ class Operate:
             unknown = keep - {each.key.id for each in unsettled}
             if unknown:
                 raise ValidationError(f"{min(unknown)} is not a key that waits.", _SEE_LIST)
-            if not keep and not drop_others and len(unsettled) > 1:
+            fresh = queries_accounts.account_by_seq(conn, account.seq) or account
+            if not keep and not drop_others and unsettled and (fresh.verified or len(unsettled) > 1):
                 waiting = ", ".join(f"{each.key.id} from {each.key.network}" for each in unsettled)
                 wanted = Action("fix", label="--keep KEY_ID for each that is this person's, or --drop-others for none")
-                raise ValidationError(f"Several keys wait, and any of them may be a stranger's: {waiting}.", wanted)
+                raise ValidationError(f"Keys wait, and any of them may be a stranger's: {waiting}.", wanted)
             only = not keep and not drop_others
             kept = [each.key for each in unsettled if only or each.key.id in keep]
             dropped = [each.key for each in unsettled if each.key not in kept]
@@ -275,6 +279,9 @@ class Operate:
         wanted = next((r.plan for r in await self._upgrades.waiting() if r.account.seq == account.seq), None)
         if wanted is None:
             raise NotFound(f"{account.email} asks for no plan.", Action("fix", label="`imgpro accounts list`"))
+        seen = values.get("plan")
+        if seen not in (None, wanted):
+            raise ValidationError(f"{account.email} asks for {wanted} now, not for {seen}.", _SEE_LIST)
         await self._upgrades.set_plan(account, wanted)
         return {"email": account.email, "plan": wanted}
 

@@ -63,9 +63,9 @@ class Quota:
             return
         usage = await self.usage(caller.principal.account)
         if usage.uploads_limit is not None and usage.uploads_used >= usage.uploads_limit:
-            raise self.exceeded(caller.principal.account, usage, "uploads")
+            raise self.exceeded(caller, usage, "uploads")
         if usage.storage_limit_bytes is not None and usage.storage_used_bytes >= usage.storage_limit_bytes:
-            raise self.exceeded(caller.principal.account, usage, "storage")
+            raise self.exceeded(caller, usage, "storage")
 
     async def _admit_anonymous(self, caller: Caller, *, repeated: bool) -> None:
         if not self._settings.enabled:
@@ -123,23 +123,35 @@ class Quota:
             storage_limit_bytes=plan.storage_bytes,
         )
 
-    async def explained(self, problem: QuotaExceeded, account: Account) -> QuotaExceeded:
+    async def explained(self, problem: QuotaExceeded, caller: Caller) -> QuotaExceeded:
         """Return the full story of a bare error out of the transaction that stores a picture."""
-        return self.exceeded(account, await self.usage(account), problem.message)
+        assert caller.principal is not None
+        return self.exceeded(caller, await self.usage(caller.principal.account), problem.message)
 
-    def exceeded(self, account: Account, usage: Usage, what: str) -> QuotaExceeded:
-        """Return the error for used-up "uploads" or "storage": with the usage, and the right way out."""
+    def exceeded(self, caller: Caller, usage: Usage, what: str) -> QuotaExceeded:
+        """Return the error for used-up "uploads" or "storage": with the usage, and the right way out.
+
+        Who holds nothing but an upload ticket is told neither.
+        """
+        assert caller.principal is not None
+        if caller.by_ticket:
+            wanted = Action("fix", label="Tell whoever gave you this ticket")
+            return QuotaExceeded("The account that this ticket is for can take no more pictures now.", wanted)
         if what == "storage":
             message = "The storage of this account is used up."
         else:
             message = "The uploads of this account for this month are used up."
-        problem = QuotaExceeded(message, self._way_out(account, what))
+        problem = QuotaExceeded(message, self._way_out(caller.principal, what))
         problem.usage = usage
         return problem
 
-    def _way_out(self, account: Account, what: str) -> Action:
+    def _way_out(self, principal: Principal, what: str) -> Action:
+        account = principal.account
         if not account.verified:
             return Action("verify", url="/dashboard", label="Verify the address by its link, or ask the operator")
+        if not principal.may("write"):
+            # Keys that may only upload stand in files and links of other programs: they buy nothing.
+            return Action("redirect", url="/dashboard", label="Choose a larger plan in the dashboard")
         own = self._plans.of(account)
         for plan in self._plans.above(account):
             new, old = (plan.storage_bytes, own.storage_bytes) if what == "storage" else (plan.uploads, own.uploads)

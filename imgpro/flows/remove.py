@@ -8,6 +8,7 @@ from typing import Any
 
 from imgpro.errors import StorageFull
 from imgpro.flows.hot import HotPictures
+from imgpro.flows.keyring import still_usable
 from imgpro.flows.making import Making
 from imgpro.flows.records import Records
 from imgpro.model import Principal
@@ -76,7 +77,7 @@ class Remove:
     async def _owned(self, image_ids: Sequence[str], principal: Principal) -> int:
         now_ms = time.time_ns() // 1_000_000
         return await self._clear(
-            await self._write(lambda conn: queries.delete_owned(conn, image_ids, principal, now_ms))
+            await self._write(lambda conn: queries.delete_owned(conn, image_ids, still_usable(conn, principal), now_ms))
         )
 
     async def _expired(self, image_ids: Sequence[str], now_ms: int) -> int:

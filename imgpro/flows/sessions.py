@@ -3,7 +3,7 @@
 import time
 
 from imgpro import ids
-from imgpro.model import Account
+from imgpro.model import Account, Key
 from imgpro.store import queries_accounts
 from imgpro.store.db import Database
 
@@ -15,11 +15,14 @@ class Sessions:
         self.session_s = session_s
         self._db = db
 
-    async def start(self, account: Account) -> str:
-        """Sign an account in; return the token for the cookie."""
+    async def start(self, account: Account, key: Key | None) -> str:
+        """Sign an account in, by one of its keys; return the token for the cookie."""
         token, now_ms = ids.new_token(), time.time_ns() // 1_000_000
         hashed, ends_ms = ids.secret_hash(token), now_ms + self.session_s * 1000
-        await self._db.write(lambda conn: queries_accounts.insert_session(conn, hashed, account.seq, now_ms, ends_ms))
+        key_seq = None if key is None else key.seq
+        await self._db.write(
+            lambda conn: queries_accounts.insert_session(conn, hashed, account.seq, key_seq, now_ms, ends_ms)
+        )
         return token
 
     async def end(self, account: Account, token: str | None) -> None:

@@ -6,6 +6,7 @@ operator decided otherwise, it is worth nothing. Looking at one changes nothing,
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -24,6 +25,8 @@ from imgpro.settings import Plans
 from imgpro.signing import Signer
 from imgpro.store import queries_accounts
 from imgpro.store.db import Database
+
+log = logging.getLogger(__name__)
 
 LINK_S: Final = 7 * 86_400
 LETTER_MS: Final = 7 * 86_400_000
@@ -105,8 +108,8 @@ class Upgrades:
         ]
 
         def write(conn: Any) -> None:
-            queries_accounts.insert_upgrade_request(conn, offer.account.seq, offer.plan.name, now_ms)
-            if self._mail.enabled:
+            new = queries_accounts.insert_upgrade_request(conn, offer.account.seq, offer.plan.name, now_ms)
+            if self._mail.enabled and new:
                 for letter in letters:
                     self._mail.put(conn, letter)
 
@@ -145,6 +148,7 @@ class Upgrades:
         if not expires.isdigit() or len(expires) > 15 or int(expires) <= time.time():
             raise NotFound("This return from the checkout has ended.")
         if changes != str(account.plan_changes):
+            log.warning("a paid return for %s came after its plan had changed: look at what was paid", account.id)
             raise NotFound("This return from the checkout was used already.")
         return self._offer(account, plan_name)
 

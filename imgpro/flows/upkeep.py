@@ -143,6 +143,7 @@ class Upkeep:
         await self._db.write(lambda conn: queries.prune_replays(conn, now_ms))
         await self._db.write(lambda conn: queries_accounts.prune_links(conn, now_ms))
         await self._db.write(lambda conn: queries_accounts.revoke_pending(conn, now_ms - PENDING_KEPT_MS, now_ms))
+        await self._db.write(queries_accounts.prune_keys)
 
     async def note_key_uses(self) -> None:
         """Write down when keys were used last."""

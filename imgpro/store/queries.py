@@ -225,7 +225,9 @@ def _changed(before: Image, changes: Changes, now_ms: int, retention_s: int | No
     if changes.tags is not msgspec.UNSET:
         values["tags"] = _merged(before.tags, changes.tags, changes.tag_mode)
     if changes.ttl_s is not msgspec.UNSET:
-        wanted_ms = None if changes.ttl_s is None else now_ms + changes.ttl_s * 1000
+        # A clock that was set back may say that it is before the picture's time.
+        begin_ms = max(now_ms, before.created_ms)
+        wanted_ms = None if changes.ttl_s is None else begin_ms + changes.ttl_s * 1000
         values["wanted_end_ms"] = wanted_ms
         values["expires_ms"] = end_ms(before.created_ms, wanted_ms, retention_s)
     return msgspec.structs.replace(before, **values)

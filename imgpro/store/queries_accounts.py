@@ -250,7 +250,7 @@ def unsettled_keys(conn: sqlite3.Connection, account: int) -> list[UnsettledKey]
     rows = conn.execute(
         f"SELECT {_KEY}, k.revoked_ms IS NOT NULL, "
         "(SELECT count(*) FROM images i INDEXED BY images_by_key WHERE i.key = k.seq) "
-        "FROM keys k WHERE k.account = ? AND k.confirmed_ms IS NULL ORDER BY k.seq",
+        "FROM keys k WHERE k.account = ? AND k.confirmed_ms IS NULL ORDER BY k.seq LIMIT 1000",
         (account,),
     ).fetchall()
     found = [UnsettledKey(_key(row[:-2]), bool(row[-2]), row[-1]) for row in rows]
@@ -279,6 +279,7 @@ def revoke_keys(conn: sqlite3.Connection, account: int, keys: Iterable[int], now
             (now_ms, account, key),
         ).rowcount
         conn.execute("DELETE FROM links WHERE key = ?", (key,))
+        conn.execute("DELETE FROM sessions WHERE key = ?", (key,))
     return changed
 
 
@@ -288,6 +289,14 @@ def revoke_pending(conn: sqlite3.Connection, before_ms: int, now_ms: int) -> int
         "UPDATE keys SET revoked_ms = ? WHERE confirmed_ms IS NULL AND revoked_ms IS NULL AND created_ms <= ? "
         "AND account IN (SELECT seq FROM accounts WHERE verified_ms IS NOT NULL)",
         (now_ms, before_ms),
+    ).rowcount
+
+
+def prune_keys(conn: sqlite3.Connection) -> int:
+    """Forget revoked keys that no picture names; return how many."""
+    return conn.execute(
+        "DELETE FROM keys WHERE revoked_ms IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM images i INDEXED BY images_by_key WHERE i.key = keys.seq)"
     ).rowcount
 
 
@@ -350,11 +359,13 @@ def prune_links(conn: sqlite3.Connection, now_ms: int) -> int:
 # Sessions
 
 
-def insert_session(conn: sqlite3.Connection, token_hash: bytes, account: int, now_ms: int, expires_ms: int) -> None:
-    """Keep a browser signed in until `expires_ms`."""
+def insert_session(
+    conn: sqlite3.Connection, token_hash: bytes, account: int, key: int | None, now_ms: int, expires_ms: int
+) -> None:
+    """Keep a browser signed in until `expires_ms`, or until the key it was signed in with is revoked."""
     conn.execute(
-        "INSERT INTO sessions (hash, account, created_ms, expires_ms) VALUES (?, ?, ?, ?)",
-        (token_hash, account, now_ms, expires_ms),
+        "INSERT INTO sessions (hash, account, key, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?)",
+        (token_hash, account, key, now_ms, expires_ms),
     )
 
 
@@ -377,17 +388,20 @@ def delete_sessions(conn: sqlite3.Connection, account: int, token_hash: bytes | 
 # Requests to upgrade
 
 
-def insert_upgrade_request(conn: sqlite3.Connection, account: int, plan: str, now_ms: int) -> None:
-    """Ask the operator for a plan; a later wish takes the place of an earlier one."""
-    conn.execute(
+def insert_upgrade_request(conn: sqlite3.Connection, account: int, plan: str, now_ms: int) -> bool:
+    """Ask the operator for a plan; a later wish takes the place of an earlier one. Tell whether that is news."""
+    changed = conn.execute(
         "INSERT INTO upgrade_requests (account, plan, created_ms) VALUES (?, ?, ?) "
-        "ON CONFLICT (account) DO UPDATE SET plan = excluded.plan, created_ms = excluded.created_ms",
+        "ON CONFLICT (account) DO UPDATE SET plan = excluded.plan, created_ms = excluded.created_ms "
+        "WHERE plan <> excluded.plan",
         (account, plan, now_ms),
-    )
+    ).rowcount
+    return changed > 0
 
 
 def delete_upgrade_request(conn: sqlite3.Connection, account: int) -> bool:
-    """Turn a request down; tell whether there was one."""
+    """Turn a request down, and end the links that lead to another one; tell whether there was one."""
+    conn.execute("UPDATE accounts SET plan_changes = plan_changes + 1 WHERE seq = ?", (account,))
     return conn.execute("DELETE FROM upgrade_requests WHERE account = ?", (account,)).rowcount > 0
 
 

@@ -3,6 +3,8 @@
 A GET never changes anything, because mail scanners follow links: each page has one button that does.
 """
 
+import contextlib
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,17 +12,19 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import Forbidden, KeyLimitReached, NotFound, Unauthorized, ValidationError
+from imgpro.errors import Forbidden, ImgproError, KeyLimitReached, NotFound, Unauthorized, ValidationError
 from imgpro.flows.accounts import KeyRequest, Made
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.upgrades import Offer
-from imgpro.model import Account, Principal
+from imgpro.model import Account, Key, Principal
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import SESSION_COOKIE, Identity
 from imgpro.web.keys import parse_key_request
 from imgpro.web.pages import Templates, show_date
+
+log = logging.getLogger(__name__)
 
 _LINK_FIELDS: Final = ("t", "exp", "sig")
 
@@ -81,7 +85,7 @@ class AccountPages:
         response = self._page(request, "verified.html", verified=verified, base=self._clients.base_url(request))
         # Signed in only where the form is known to be our own: else others could sign a visitor in as themselves.
         own = verified.secret is not None and self._identity.is_own_form(request)
-        return await self._signed_in(request, response, verified.account) if own else response
+        return await self._signed_in(request, response, verified.account, verified.kept[0]) if own else response
 
     # Upgrades
 
@@ -140,8 +144,10 @@ class AccountPages:
         if email is None:
             return self._page(request, "setup.html", 422, token=token, problem=problem, email=form.get("email", ""))
         made = await self._appliance.operate.claim(token, email, self._clients.caller(request).network)
-        unsettled = await self._appliance.operate.unsettled_link(made.account)
-        return await self._signed_in(request, self._new_key(request, made, unsettled), made.account)
+        unsettled = None
+        with contextlib.suppress(ImgproError):  # the key must be shown, whatever else fails now
+            unsettled = await self._appliance.operate.unsettled_link(made.account)
+        return await self._signed_in(request, self._new_key(request, made, unsettled), made.account, made.key)
 
     async def get_join(self, request: web.Request) -> web.Response:
         """Show the form that an invitation opens."""
@@ -183,7 +189,7 @@ class AccountPages:
             words = "Sign in with a key that may read and write, after its address was verified."
             return self._page(request, "sign-in.html", 403, problem=words)
         response = respond.see_other("../dashboard")
-        return await self._signed_in(request, response, principal.account)
+        return await self._signed_in(request, response, principal.account, principal.key)
 
     async def post_sign_out(self, request: web.Request) -> web.Response:
         """End this session, or with `all` every session of the account."""
@@ -217,7 +223,7 @@ class AccountPages:
         if principal.account.role != "operator":
             raise Forbidden("Only the operator of this server decides this.")
         command = "approve" if form.get("decision") == "approve" else "decline"
-        await self._appliance.operate.perform(command, {"email": form.get("email", "")})
+        await self._appliance.operate.perform(command, {"email": form.get("email", ""), "plan": form.get("plan")})
         return respond.see_other("../dashboard")
 
     async def post_revoke(self, request: web.Request) -> web.Response:
@@ -271,11 +277,19 @@ class AccountPages:
             response.headers["Referrer-Policy"] = "no-referrer"
         return response
 
-    async def _signed_in(self, request: web.Request, response: web.Response, account: Account) -> web.Response:
+    async def _signed_in(
+        self, request: web.Request, response: web.Response, account: Account, key: Key | None
+    ) -> web.Response:
+        """Put a session on an answer. Without one it is still worth having: it may show a key for the only time."""
         sessions = self._appliance.sessions
+        try:
+            token = await sessions.start(account, key)
+        except ImgproError as problem:
+            log.warning("somebody could not be signed in: %s", problem)
+            return response
         response.set_cookie(
             SESSION_COOKIE,
-            await sessions.start(account),
+            token,
             path=self._cookie_path(request),
             max_age=sessions.session_s,
             secure=self._clients.base_url(request).startswith("https:"),

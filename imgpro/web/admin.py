@@ -65,9 +65,10 @@ def _bind(path: Path) -> socket.socket:
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    mask = os.umask(0o177)
+    mask = os.umask(0o077)  # narrower would be felt by other threads: their directories need an x
     try:
         sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+        path.chmod(0o600)
         sock.listen(8)
     except OSError:
         sock.close()

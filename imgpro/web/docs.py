@@ -23,7 +23,7 @@ from imgpro.errors import ImgproError, OperatorError, QuotaExceeded, RangeNotSat
 from imgpro.flows import options
 from imgpro.flows.change import MAX_BATCH
 from imgpro.flows.tickets import TICKET_S
-from imgpro.model import Account, Usage
+from imgpro.model import Account, Caller, Principal, Usage
 from imgpro.plans import ORDER, UNVERIFIED
 from imgpro.web import markdown, respond
 from imgpro.web.assets import takes_gzip
@@ -334,7 +334,7 @@ def _exceeded(appliance: Appliance) -> ImgproError:
         storage_used_bytes=0,
         storage_limit_bytes=plan.storage_bytes,
     )
-    problem = appliance.quota.exceeded(account, usage, "uploads")
+    problem = appliance.quota.exceeded(Caller("", Principal(account, None)), usage, "uploads")
     if problem.action.type == "upgrade" and problem.action.url is not None:
         path = problem.action.url.partition("?")[0]
         problem.action = msgspec.structs.replace(problem.action, url=f"{path}?t=...&exp=...&sig=...")

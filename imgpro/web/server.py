@@ -127,7 +127,7 @@ class Dispatch:
             return
         try:
             usage = await self._quota.usage(request[PRINCIPAL].account)
-        except ImgproError as problem:
+        except Exception as problem:  # noqa: BLE001 - what the answer reports is done, and must be told
             log.warning("an answer goes without usage headers: %s", problem)
             return
         response.headers.update(respond.usage_headers(usage))

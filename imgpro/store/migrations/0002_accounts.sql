@@ -66,14 +66,17 @@ CREATE INDEX links_by_expiry ON links (expires_ms);
 CREATE INDEX links_by_account ON links (account) WHERE account IS NOT NULL;
 CREATE INDEX links_by_key ON links (key) WHERE key IS NOT NULL;
 
+-- `key` is the key that a browser was signed in with: revoking it signs the browser out.
 CREATE TABLE sessions (
     hash       BLOB    NOT NULL PRIMARY KEY CHECK (length(hash) = 32),
     account    INTEGER NOT NULL REFERENCES accounts (seq) ON DELETE CASCADE,
+    key        INTEGER REFERENCES keys (seq) ON DELETE CASCADE,
     created_ms INTEGER NOT NULL,
     expires_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX sessions_by_account ON sessions (account);
+CREATE INDEX sessions_by_key ON sessions (key) WHERE key IS NOT NULL;
 CREATE INDEX sessions_by_expiry ON sessions (expires_ms);
 
 CREATE TABLE upgrade_requests (

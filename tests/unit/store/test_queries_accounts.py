@@ -229,7 +229,7 @@ async def test_no_statement_of_a_request_walks_a_table(db):
         queries_accounts.make_permanent(conn, seq, [1, 2])
         queries_accounts.confirm_keys(conn, seq, [1], NOW_MS)
         queries_accounts.revoke_keys(conn, seq, [99], NOW_MS)
-        queries_accounts.insert_session(conn, hashed, seq, NOW_MS, NOW_MS + 1)
+        queries_accounts.insert_session(conn, hashed, seq, ann.key.seq, NOW_MS, NOW_MS + 1)
         queries_accounts.delete_sessions(conn, seq, hashed)
         queries_accounts.prune_links(conn, NOW_MS)
         queries_accounts.operator_exists(conn)
@@ -262,3 +262,22 @@ async def test_no_statement_of_a_request_walks_a_table(db):
         for line in plan:
             assert "SCAN" not in line or "VIRTUAL TABLE" in line or "CONSTANT ROW" in line, (sql, plan)
             assert "TEMP B-TREE" not in line, (sql, plan)
+
+
+async def test_an_end_is_set_though_the_clock_was_set_back(db):
+    ann = await db.write(add_account)
+    image = owned(ann, created_ms=NOW_MS + 3 * 86_400_000)
+    await db.write(lambda conn: queries.insert_image(conn, image, None))
+    after = await db.write(lambda conn: queries.update_image(conn, image.id, ann, Changes(ttl_s=3_600), NOW_MS, None))
+    assert after.expires_ms == image.created_ms + 3_600_000
+
+
+async def test_revoked_keys_without_pictures_are_forgotten(db):
+    ann = await db.write(add_account)
+    used, unused = [await db.write(lambda conn: add_key(conn, ann.account)) for _ in range(2)]
+    await db.write(lambda conn: queries.insert_image(conn, owned(Principal(ann.account, used)), None))
+    for key in (used, unused):
+        await db.write(lambda conn, k=key: queries_accounts.revoke_keys(conn, ann.account.seq, [k.seq], NOW_MS))
+    assert await db.write(queries_accounts.prune_keys) == 1
+    seqs = await db.write(lambda conn: [row[0] for row in conn.execute("SELECT seq FROM keys ORDER BY seq")])
+    assert seqs == [ann.key.seq, used.seq]
