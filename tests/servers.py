@@ -199,6 +199,31 @@ def multipart(parts: list[tuple[str, str | None, bytes]]) -> tuple[bytes, str]:
 
 
 @contextlib.contextmanager
+def held_open(
+    server: Server, method: str, path: str, content: bytes, headers: Mapping[str, str]
+) -> Iterator[Callable[[], Answer]]:
+    """Send a request but for the end of its body; yield a function that sends the rest and returns the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.putrequest(method, path)
+    for name, value in {**headers, "Content-Length": str(len(content))}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    begun = min(50, len(content) // 2)
+    connection.send(content[:begun])
+    time.sleep(0.3)  # until the server waits for the rest
+
+    def rest() -> Answer:
+        connection.send(content[begun:])
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+
+    try:
+        yield rest
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
 def running(data: Path, env: Mapping[str, str] | None = None, *args: str) -> Iterator[Server]:
     """Start a server and end it, whatever happens between."""
     server = Server(data, env, *args)

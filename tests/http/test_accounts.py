@@ -1,8 +1,5 @@
 """Keys and accounts over HTTP: created, limited, listed, revoked, confirmed by the mailed link; nobody gains by others."""
 
-import contextlib
-import http.client
-import json
 import re
 import statistics
 import time
@@ -11,7 +8,7 @@ import pytest
 
 from tests.law import check_disk
 from tests.pictures import encoded, make_image
-from tests.servers import UNLIMITED, bearer, multipart, running
+from tests.servers import UNLIMITED, bearer, held_open, multipart, running
 
 PNG = encoded(make_image("RGB", (64, 48)), "PNG")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -484,44 +481,29 @@ def test_pictures_of_a_key_that_was_replaced_can_be_kept(fresh):
     assert fresh.api("GET", "/v1/usage", key=old["key"]).status == 401
 
 
-@contextlib.contextmanager
 def half_an_upload(server, key):
-    """Send half of an upload; yield a function that sends the rest and returns status and answer."""
+    """Send half of an upload; the function that comes of it sends the rest."""
     content, kind = multipart([("file", "a.png", PNG)])
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    connection.putrequest("POST", "/v1/upload")
-    for name, value in {**bearer(key), "Content-Type": kind, "Content-Length": str(len(content))}.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    connection.send(content[:60])
-    time.sleep(0.3)
-
-    def rest():
-        connection.send(content[60:])
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-    yield rest
-    connection.close()
+    return held_open(server, "POST", "/v1/upload", content, {**bearer(key), "Content-Type": kind})
 
 
 def test_an_upload_under_way_is_judged_by_what_holds_at_its_end(fresh):
     made = make_key(fresh, "ann@example.org")
     with half_an_upload(fresh, made["key"]) as rest:
         assert press(fresh, mailed_link(fresh, "ann@example.org")).status == 200
-        status, found = rest()
-    assert status == 201
-    assert "expires_at" not in found
+        answer = rest()
+    assert answer.status == 201
+    assert "expires_at" not in answer.json()
     with half_an_upload(fresh, made["key"]) as rest:
         assert fresh.api("DELETE", f"/v1/keys/{made['key_id']}", key=made["key"]).status == 200
-        status, problem = rest()
-    assert (status, problem["error"]) == (401, "unauthorized")
+        answer = rest()
+    assert (answer.status, answer.json()["error"]) == (401, "unauthorized")
     other = fresh.new_key("bob@example.org")
     fresh.must_upload(PNG, key=other)
     with half_an_upload(fresh, other) as rest:
         assert fresh.operate("block", email="bob@example.org", delete_pictures=True)["deleted"] == 1
-        status, problem = rest()
-    assert (status, problem["error"]) == (403, "forbidden")
+        answer = rest()
+    assert (answer.status, answer.json()["error"]) == (403, "forbidden")
     rows = {row["email"]: row["images"] for row in fresh.operate("list")["accounts"]}
     assert rows == {"ann@example.org": 1, "bob@example.org": 0}
 

@@ -1,12 +1,11 @@
 """Tags, namespaces, names, dates and ends over HTTP: set on upload, changed, listed, found, one or many."""
 
-import json
 import time
 
 import pytest
 
 from tests.pictures import encoded, make_image
-from tests.servers import bearer, multipart
+from tests.servers import UNLIMITED, bearer, held_open, multipart, running
 
 PNG = encoded(make_image("RGB", (40, 30)), "PNG")
 JPEG = encoded(make_image("RGB", (40, 30)), "JPEG")
@@ -344,27 +343,16 @@ def test_a_failed_upload_takes_no_idempotency_key(server, key):
 
 
 def test_an_upload_that_still_runs_holds_its_key(server, key):
-    import http.client
-
     content, kind = multipart([("file", "a.png", PNG)])
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    connection.putrequest("POST", "/v1/upload")
-    for name, value in {**bearer(key), "Content-Type": kind, "Idempotency-Key": "slow"}.items():
-        connection.putheader(name, value)
-    connection.putheader("Content-Length", str(len(content)))
-    connection.endheaders()
-    connection.send(content[:50])
-    time.sleep(0.3)
-    answer = server.upload(PNG, "a.png", key=key, headers={"Idempotency-Key": "slow"})
-    assert (answer.status, answer.json()["error"]) == (409, "idempotency_key_in_progress")
-    assert answer.json()["action"]["type"] == "wait"
-    connection.send(content[50:])
-    first = connection.getresponse()
-    body = json.loads(first.read())
-    connection.close()
+    headers = {**bearer(key), "Content-Type": kind, "Idempotency-Key": "slow"}
+    with held_open(server, "POST", "/v1/upload", content, headers) as rest:
+        answer = server.upload(PNG, "a.png", key=key, headers={"Idempotency-Key": "slow"})
+        assert (answer.status, answer.json()["error"]) == (409, "idempotency_key_in_progress")
+        assert answer.json()["action"]["type"] == "wait"
+        first = rest()
     assert first.status == 201
     again = server.upload(PNG, "a.png", key=key, headers={"Idempotency-Key": "slow"})
-    assert again.json()["id"] == body["id"]
+    assert again.json()["id"] == first.json()["id"]
 
 
 @pytest.mark.parametrize("value", ["", "x" * 256, "\u00fc"])
@@ -374,8 +362,6 @@ def test_idempotency_keys_that_are_none(server, key, value):
 
 
 def test_the_last_place_is_taken_once_by_a_repeated_upload(tmp_path):
-    from tests.servers import UNLIMITED, running
-
     with running(tmp_path / "data", {**UNLIMITED, "IMGPRO_PLANS_FREE_UPLOADS": "1"}) as server:
         key = server.new_key("ann@example.org")
         first = server.upload(PNG, "a.png", key=key, headers={"Idempotency-Key": "k"})
