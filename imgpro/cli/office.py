@@ -15,7 +15,7 @@ from imgpro.errors import Action, DataDirMissing, ImgproError, OperatorError
 from imgpro.sources import Loaded
 from imgpro.store.layout import ADMIN_SOCKET
 
-DEADLINE_S: Final = 60.0
+DEADLINE_S: Final = 600.0  # deleting all pictures of an account takes its time
 
 
 def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
