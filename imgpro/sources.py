@@ -212,8 +212,8 @@ def _check(settings: Settings, problems: list[str]) -> None:
         ("anonymous.retention_s", settings.anonymous.retention_s),
         ("plans.unverified_retention_s", settings.plans.unverified_retention_s),
     ):
-        if kept_s is not None and kept_s < 300:
-            problems.append(f"{name} = {kept_s}: must be at least 300 seconds, or unlimited")
+        if kept_s is not None and kept_s < 1:
+            problems.append(f"{name} = {kept_s}: must be at least 1 second, or unlimited")
     if not settings.server.listen:
         problems.append("server.listen: at least one address is needed")
 

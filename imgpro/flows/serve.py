@@ -116,6 +116,8 @@ class Serve:
         self._signer = signer
         self._making = making
         self._flight: Flight[bytes | OpenFile] = Flight()
+        # Made, and on its way to the disk: who asks in this moment must not cause a second transform.
+        self._made: dict[tuple[str, str], bytes | OpenFile] = {}
         self._failures: OrderedDict[tuple[str, str], _Failure] = OrderedDict()
         self.transforms = 0
 
@@ -178,6 +180,9 @@ class Serve:
         if cached is not None:
             return await self._load(*cached)
         self._raise_known_failure(digest, key)
+        made = self._made.get((digest, key))
+        if made is not None:
+            return made if isinstance(made, bytes) else made.twin()
         recipe = target.recipe
         made = await self._flight.run((digest, key), lambda: self._make(target.image, recipe))
         return made if isinstance(made, bytes) else made.twin()
@@ -238,7 +243,10 @@ class Serve:
             if isinstance(made, OpenFile):
                 made.close()
             raise NotFound()
-        self._derivs.put(digest, key, made if isinstance(made, bytes) else out)
+        storing = self._derivs.put(digest, key, made if isinstance(made, bytes) else out)
+        if storing is not None:
+            self._made[digest, key] = made
+            storing.add_done_callback(lambda _: self._made.pop((digest, key), None))
         return made
 
     def _raise_known_failure(self, digest: str, key: str) -> None:

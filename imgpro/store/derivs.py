@@ -165,8 +165,10 @@ class DerivativeCache:
             self._touch(packed, size)
         return fd, found
 
-    def put(self, digest: str, key: str, source: bytes | Scratch) -> None:
+    def put(self, digest: str, key: str, source: bytes | Scratch) -> asyncio.Task[None] | None:
         """Store a derivative in the background; whatever goes wrong is counted and nothing is raised.
+
+        Return the task that does it, at whose end `get` finds the derivative, or None where there is no room.
 
         A scratch file must hold exactly the derivative and is this cache's from now on. Its bytes are copied, as the
         worker that wrote them may still hold its descriptor.
@@ -176,14 +178,14 @@ class DerivativeCache:
         full = self._pending_count >= _MAX_QUEUED or self._pending_bytes + size > _MAX_QUEUED_BYTES
         if full or size == 0 or size > self._max_bytes or digest in self._dropping:
             self._refused += 1
-            return
+            return None
         if isinstance(source, Scratch):
             source.temp.adopted = True
         put = _Put(name, source if isinstance(source, bytes) else source.temp, size)
         self._pending.setdefault(digest, []).append(put)
         self._pending_count += 1
         self._pending_bytes += size
-        self._background(self._store(put))
+        return self._background(self._store(put))
 
     async def drop(self, digest: str) -> None:
         """Forget every derivative of a picture at once, and unlink them; also one that is being written."""

@@ -76,6 +76,29 @@ def test_two_hundred_clients_on_one_cold_key_cost_one_transform(tmp_path, run):
     run(story())
 
 
+def test_whoever_asks_while_a_derivative_is_written_to_the_disk_causes_no_second_one(tmp_path, run):
+    async def story():
+        cold = settings(cache=Cache(memory_bytes=0))  # or the memory would answer
+        async with inside(tmp_path / "data", cold) as here:
+            found = await here.must_upload(jpeg())
+            gate = threading.Event()
+            here.appliance.derivs._writer.submit(gate.wait)  # the disk is busy
+            try:
+                for size in ("?size=m", ""):
+                    here.appliance.serve.transforms = 0
+                    for _ in range(3):
+                        assert (await here.get(f"/t/{found['id']}.webp{size}")).status == 200
+                    assert here.appliance.serve.transforms == 1
+            finally:
+                gate.set()
+            await here.appliance.derivs.settled()
+            assert here.appliance.serve._made == {}
+            assert (await here.get(f"/t/{found['id']}.webp")).status == 200
+            assert here.appliance.serve.transforms == 1
+
+    run(story())
+
+
 def test_clients_that_leave_take_nothing_from_the_others(tmp_path, run):
     async def story():
         async with inside(tmp_path / "data") as here:
