@@ -103,7 +103,6 @@ class Accounts:
         self._db = db
         self._ring = ring
         self._mail = mail
-        self.sends_mail = mail.enabled
         self._signer = signer
         self._home = home
         self._records = records
