@@ -25,8 +25,9 @@ AVIF_QUALITY: Final = 60
 AVIF_SPEED: Final = 8
 AVIF_SPEED_AOM: Final = 10
 AVIF_MIN_SIDE_PX: Final = 4
-# SVT-AV1 refuses small pictures, and its memory grows too fast for very large ones.
+# SVT-AV1 refuses small pictures and very long ones, and its memory grows too fast for very large ones.
 SVT_MIN_SIDE_PX: Final = 64
+SVT_MAX_SIDES_PX: Final = (16_384, 8_704)  # width, height
 SVT_MAX_PIXELS: Final = 8_000_000
 PALETTE_SAMPLE_PIXELS: Final = 16_000
 GIF_COLOURS: Final = 255  # one entry is left for transparency
@@ -90,7 +91,9 @@ def _webp(image: Image.Image, method: int) -> bytes:
 def _avif(image: Image.Image, speed: int) -> bytes:
     file = BytesIO()
     coloured = bare(fitted(_with_colour(image), "avif"))
-    svt = engine.SVT and min(coloured.size) >= SVT_MIN_SIDE_PX and coloured.width * coloured.height <= SVT_MAX_PIXELS
+    width, height = coloured.size
+    fits = width <= SVT_MAX_SIDES_PX[0] and height <= SVT_MAX_SIDES_PX[1] and width * height <= SVT_MAX_PIXELS
+    svt = engine.SVT and fits and min(width, height) >= SVT_MIN_SIDE_PX
     coloured.save(
         file,
         "AVIF",

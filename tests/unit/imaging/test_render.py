@@ -224,6 +224,12 @@ def test_the_smallest_pictures_work(shape: tuple[int, int], output: OutputFormat
     assert made.size == wanted
 
 
+@pytest.mark.parametrize("shape", [(640, 8_704), (640, 8_705), (640, 9_000), (16_384, 70), (16_390, 70), (20_000, 100)])
+def test_long_pictures_become_avif_too(shape: tuple[int, int]) -> None:
+    data = encoded(make_image("RGB", shape), "JPEG")
+    assert derivative(data, "jpeg", "avif").size == shape
+
+
 def test_only_the_decoder_of_the_stored_format_is_tried() -> None:
     with pytest.raises(ImageBroken):
         derivative(encoded(make_image(), "PNG"), "jpeg", "png")
