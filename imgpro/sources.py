@@ -158,6 +158,7 @@ def _variables(field: Field) -> list[str]:
 def _unknown_variables(env: Mapping[str, str]) -> list[str]:
     known = {name for field in forms.fields() for name in _variables(field)}
     known |= {f"{name}_FILE" for name in known} | {"IMGPRO_CONFIG", "IMGPRO_CRASH_AT", "IMGPRO_ENGINE"}
+    known |= {"IMGPRO_SERVER", "IMGPRO_KEY"}  # of `imgpro upload`
     return [
         f"{name} is not a setting{_suggest(name, known)}"
         for name in sorted(env)

@@ -1,7 +1,6 @@
 """`imgpro setup-link` and `imgpro accounts`: the operator's commands. Data goes to standard output, hints to error."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,14 @@ from typing import Any
 
 import click
 
-from imgpro.cli import office
 from imgpro.cli.options import config_option, data_dir, data_option
+from imgpro.cli.words import hint, plain
 from imgpro.sources import load
 
 
 def _perform(data: str | None, config: Path | None, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    from imgpro.cli import office  # loads asyncio, which a command that only sends pictures does not wait for
+
     loaded = load({"storage.data": data}, config)
     return office.perform(loaded, data_dir(loaded), command, values)
 
@@ -29,7 +30,7 @@ def setup_link(data: str | None, config: Path | None) -> None:
     """
     answer = _perform(data, config, "setup-link", {})
     click.echo(answer["link"])
-    _hint(f"It works once, for {answer['minutes']} minutes.")
+    hint(f"It works once, for {answer['minutes']} minutes.")
 
 
 @click.group()
@@ -54,14 +55,14 @@ def list_accounts(data: str | None, as_json: bool, config: Path | None) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(_plain(_line(row)))
+        click.echo(plain(_line(row)))
         for key in row["keys"]:
             used = f"used {_day(key['last_used_at'])}" if key["last_used_at"] else "never used"
-            click.echo(_plain(f"    {key['id']}  {key['status']:<11}  {key['name']}, from {key['network']}, {used}"))
+            click.echo(plain(f"    {key['id']}  {key['status']:<11}  {key['name']}, from {key['network']}, {used}"))
         for link in row["links"]:
             click.echo(f"    waiting mail: {link}")
     if not rows:
-        _hint("There are no accounts yet.")
+        hint("There are no accounts yet.")
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -169,7 +170,21 @@ def invite(email: str | None, data: str | None, config: Path | None) -> None:
     """
     answer = _perform(data, config, "invite", {"email": email})
     click.echo(answer["link"])
-    _hint(f"It works once, for {answer['days']} days" + (f", for {answer['email']}." if answer["email"] else "."))
+    hint(f"It works once, for {answer['days']} days" + (f", for {answer['email']}." if answer["email"] else "."))
+
+
+@accounts.command("sign-in-link")
+@click.argument("email")
+@data_option
+@config_option
+def sign_in_link(email: str, data: str | None, config: Path | None) -> None:
+    """Print a link that signs a browser in to an account, for whoever has lost the key.
+
+    Example: imgpro accounts sign-in-link ann@example.org
+    """
+    answer = _perform(data, config, "sign-in-link", {"email": email})
+    click.echo(answer["link"])
+    hint(f"It works once, for {answer['minutes']} minutes. Whoever opens it is {answer['email']} there.")
 
 
 @accounts.command("delete-picture")
@@ -187,16 +202,5 @@ def delete_picture(ids: tuple[str, ...], yes: bool, data: str | None, config: Pa
     click.echo(f"{_perform(data, config, 'delete-picture', {'ids': list(ids)})['deleted']} pictures were deleted")
 
 
-def _plain(text: str) -> str:
-    """Return a line without anything that a terminal would obey: names come from strangers."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def _day(at_s: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s))
-
-
-def _hint(text: str) -> None:
-    """Say something to a person; a script that reads standard error gets nothing on success."""
-    if sys.stderr.isatty():
-        click.echo(text, err=True)

@@ -9,7 +9,9 @@ import click
 
 from imgpro import __version__
 from imgpro.cli.accounts import accounts, setup_link
+from imgpro.cli.integrations import integrations
 from imgpro.cli.options import config_option, data_dir, data_option
+from imgpro.cli.sending import login, logout, upload
 from imgpro.errors import ImgproError
 from imgpro.sources import load
 
@@ -105,3 +107,7 @@ def version(as_json: bool) -> None:
 
 cli.add_command(setup_link)
 cli.add_command(accounts)
+cli.add_command(login)
+cli.add_command(logout)
+cli.add_command(upload)
+cli.add_command(integrations)

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from imgpro.flows.log_lines import Level, LogLine, LogLines
 from imgpro.settings import Log
 
 
@@ -15,14 +16,40 @@ def wants_json(settings: Log) -> bool:
     return settings.format == "json"
 
 
-def set_up_logging(settings: Log) -> None:
-    """Send the log to standard error in the wanted form."""
+def set_up_logging(settings: Log) -> LogLines:
+    """Send the log to standard error in the wanted form; return its last lines, kept in memory."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if wants_json(settings) else _TextLines())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    lines = LogLines()
+    root.handlers[:] = [handler, _Keep(lines)]
     root.setLevel(settings.level.upper())
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    return lines
+
+
+class _Keep(logging.Handler):
+    def __init__(self, lines: LogLines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+            if record.exc_info:
+                text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
+        except Exception:  # noqa: BLE001 - as the library has it: a bad line ends nothing
+            self.handleError(record)
+        else:
+            self._lines.add(LogLine(record.created, _level(record.levelno), record.name, text))
+
+
+def _level(number: int) -> Level:
+    if number >= logging.ERROR:
+        return "error"
+    if number >= logging.WARNING:
+        return "warning"
+    return "info" if number >= logging.INFO else "debug"
 
 
 class _TextLines(logging.Formatter):
