@@ -1,8 +1,10 @@
 """Reading request bodies that may be hostile: slow, endless, oversized, or not what they say they are."""
 
 import asyncio
+import contextlib
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -20,6 +22,8 @@ MAX_LINES: Final = 1_000  # outside of the parts' content
 MAX_FIELD_BYTES: Final = 8_192
 MAX_SMALL_BYTES: Final = 65_536
 FORM_SLACK_BYTES: Final = 262_144  # boundaries, part headers and text fields around the file
+
+_WINDOWS_PATH: Final = re.compile(r'filename="([A-Za-z]:\\[^"]*)"')
 
 # What aiohttp's multipart parser raises on malformed input besides its own classes (found by fuzzing it).
 _PARSER_ERRORS: Final = (
@@ -76,11 +80,17 @@ async def invite(request: web.Request) -> None:
         request.writer.output_size = 0  # what counts as output is the answer
 
 
-def refuse_declared_length(request: web.Request, limit_bytes: int) -> None:
-    """Refuse a body that already says it is too large. Raises FileTooLarge."""
+def close_unread(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Close the connection after an answer that came with a body still on its way: it cannot be used again cheaply."""
+    if request.can_read_body and not request.content.is_eof():
+        response.force_close()
+
+
+def refuse_declared_length(request: web.Request, max_bytes: int, body_bytes: int) -> None:
+    """Refuse a body that says it is larger than `body_bytes`, what a file of `max_bytes` takes. Raises FileTooLarge."""
     declared = request.content_length
-    if declared is not None and declared > limit_bytes:
-        raise too_large(limit_bytes)
+    if declared is not None and declared > body_bytes:
+        raise too_large(max_bytes)
 
 
 def too_large(limit_bytes: int) -> FileTooLarge:
@@ -105,20 +115,24 @@ async def raw_chunks(request: web.Request, pace: Pace) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _small_body(request: web.Request, pace: Pace, what: str) -> bytearray:
-    """Ask for a body of at most 64 KB and return it; `what` is what the error calls it."""
+async def _small_body(request: web.Request, pace: Pace, what: str, max_bytes: int = MAX_SMALL_BYTES) -> bytearray:
+    """Ask for a body of at most `max_bytes` and return it; `what` is what the error calls it."""
     await invite(request)
     body = bytearray()
     async for chunk in raw_chunks(request, pace):
         body += chunk
-        if len(body) > MAX_SMALL_BYTES:
-            raise FileTooLarge(f"The {what} is larger than 64 KB.")
+        if len(body) > max_bytes:
+            raise FileTooLarge(f"The {what} is larger than {max_bytes // 1024} KB.")
     return body
 
 
 async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
     """Return a JSON object of at most 64 KB. Raises BadRequest, FileTooLarge."""
-    body = await _small_body(request, pace, "JSON body")
+    return parse_object(await _small_body(request, pace, "JSON body"))
+
+
+def parse_object(body: bytes | bytearray) -> dict[str, Any]:
+    """Return the JSON object that a body is. Raises BadRequest."""
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -128,9 +142,9 @@ async def read_json(request: web.Request, pace: Pace) -> dict[str, Any]:
     return decoded
 
 
-async def read_form(request: web.Request, pace: Pace) -> dict[str, str]:
-    """Return a small form (`application/x-www-form-urlencoded`, at most 64 KB). Raises BadRequest, FileTooLarge."""
-    body = await _small_body(request, pace, "form")
+async def read_form(request: web.Request, pace: Pace, max_bytes: int = MAX_SMALL_BYTES) -> dict[str, str]:
+    """Return a form (`application/x-www-form-urlencoded`) of at most `max_bytes`. Raises BadRequest, FileTooLarge."""
+    body = await _small_body(request, pace, "form", max_bytes)
     try:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=200, errors="strict"))
     except ValueError:
@@ -154,59 +168,81 @@ class _CountedLines:
         return getattr(self._content, name)
 
 
-class Form:
-    """A multipart form, part by part: text fields are collected, the one file is handed on in chunks."""
+@contextlib.contextmanager
+def _well_formed() -> Iterator[None]:
+    """Say of whatever the parser of forms raises what it means to the sender."""
+    try:
+        yield
+    except ImgproError:
+        raise
+    except _PARSER_ERRORS:
+        raise BadRequest("The multipart form is malformed.") from None
+    except Exception as error:
+        raise BadRequest("The body ended early.") from error
 
-    def __init__(self, request: web.Request, pace: Pace) -> None:
+
+class Form:
+    """A multipart form, part by part: text fields are collected, files are handed on in chunks.
+
+    A file is any part that has a file name, and one that is called `file`.
+    """
+
+    def __init__(self, request: web.Request, pace: Pace, max_parts: int = MAX_PARTS) -> None:
         self._request = request
-        self._pace = pace
-        self.fields: dict[str, str] = {}
+        self._max_parts = max_parts
+        self.pace = pace
+        self.fields: dict[str, Any] = {}
         self.file_name: str | None = None
 
     async def file_chunks(self) -> AsyncIterator[bytes]:
-        """Yield the bytes of the file part wherever it stands among the fields.
+        """Yield the bytes of the one file wherever it stands among the fields.
 
         Afterwards `fields` and `file_name` are complete. Raises ValidationError for a missing or second file,
         BadRequest for anything that is not a well-formed form.
         """
-        try:
-            async for chunk in self._walk():
+        async for name, chunks in self.files():
+            if self.file_name is not None:
+                raise ValidationError(None, None, {"file": "Send one file in each request."})
+            self.file_name = name
+            async for chunk in chunks:
                 yield chunk
-        except ImgproError:
-            raise
-        except _PARSER_ERRORS:
-            raise BadRequest("The multipart form is malformed.") from None
-        except Exception as error:
-            raise BadRequest("The body ended early.") from error
         if self.file_name is None:
             raise ValidationError(None, None, {"file": "A file is needed, as a multipart part with a file name."})
 
-    async def _walk(self) -> AsyncIterator[bytes]:
-        content = cast("StreamReader", _CountedLines(self._request.content))
-        headers = self._request.headers
-        reader = MultipartReader(headers, content, max_field_size=MAX_FIELD_BYTES, max_headers=MAX_HEADERS)
-        for _ in range(MAX_PARTS + 1):
-            part = await self._pace.next(reader.next())
-            if part is None:
-                return
-            if isinstance(part, MultipartReader):
-                raise BadRequest("Nested multipart is not supported.")
-            _check_part(part)
-            if part.filename is None and part.name != "file":
-                await self._take_field(part)
-                continue
-            if self.file_name is not None:
-                raise ValidationError(None, None, {"file": "Send one file in each request."})
-            self.file_name = part.filename or ""
-            while chunk := await self._pace.next(part.read_chunk(CHUNK_BYTES)):
-                self._pace.count(len(chunk))
+    async def files(self) -> AsyncIterator[tuple[str, AsyncIterator[bytes]]]:
+        """Yield the name and the chunks of each file, which are to be taken before the next is asked for.
+
+        Raises BadRequest for anything that is not a well-formed form.
+        """
+        with _well_formed():
+            content = cast("StreamReader", _CountedLines(self._request.content))
+            headers = self._request.headers
+            reader = MultipartReader(headers, content, max_field_size=MAX_FIELD_BYTES, max_headers=MAX_HEADERS)
+            for number in range(self._max_parts + 1):
+                part = await self.pace.next(reader.next())
+                if part is None:
+                    return
+                if number == self._max_parts:
+                    break
+                if isinstance(part, MultipartReader):
+                    raise BadRequest("Nested multipart is not supported.")
+                _check_part(part)
+                if part.filename is None and part.name != "file":
+                    await self._take_field(part)
+                else:
+                    yield _file_name(part), self._chunks(part)
+            raise BadRequest(f"A form has at most {self._max_parts} parts.")
+
+    async def _chunks(self, part: BodyPartReader) -> AsyncIterator[bytes]:
+        with _well_formed():
+            while chunk := await self.pace.next(part.read_chunk(CHUNK_BYTES)):
+                self.pace.count(len(chunk))
                 yield bytes(chunk)
-        raise BadRequest(f"A form has at most {MAX_PARTS} parts.")
 
     async def _take_field(self, part: BodyPartReader) -> None:
         value = bytearray()
-        while chunk := await self._pace.next(part.read_chunk(MAX_FIELD_BYTES)):
-            self._pace.count(len(chunk))
+        while chunk := await self.pace.next(part.read_chunk(MAX_FIELD_BYTES)):
+            self.pace.count(len(chunk))
             value += chunk
             if len(value) > MAX_FIELD_BYTES:
                 raise ValidationError(None, None, {part.name or "": "The field is longer than 8 KB."})
@@ -214,6 +250,15 @@ class Form:
             self.fields[part.name or ""] = value.decode()
         except UnicodeDecodeError:
             raise ValidationError(None, None, {part.name or "": "The field is not UTF-8 text."}) from None
+
+
+def _file_name(part: BodyPartReader) -> str:
+    """Return the name of a file as it was sent.
+
+    Editors on Windows send whole paths, whose backslashes are no escapes, whatever the standard says.
+    """
+    path = _WINDOWS_PATH.search(part.headers.get(hdrs.CONTENT_DISPOSITION, ""))
+    return path[1] if path is not None else part.filename or ""
 
 
 def _check_part(part: BodyPartReader) -> None:

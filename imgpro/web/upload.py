@@ -17,6 +17,7 @@ from imgpro.web import respond, shapes
 from imgpro.web.bodies import FORM_SLACK_BYTES, Form, Pace, invite, raw_chunks, read_json, refuse_declared_length
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity, sent_key
+from imgpro.web.json_file import JsonFile, json_length
 from imgpro.web.links import DELETE_COOKIE, DELETE_COOKIE_S, Links, upload_links
 
 OWNED_FIELDS: Final = ("tags", "namespace")
@@ -32,10 +33,16 @@ class UploadHandlers:
         self._identity = identity
 
     async def post_upload(self, request: web.Request) -> web.Response:
-        """Take a multipart form, or a bare body when its type is not a form."""
+        """Take a multipart form, a JSON object with the file as base64 text, or else a bare body."""
         way_in = await self._way_in(request)
-        if request.content_type.startswith("multipart/"):
-            return await self._form(request, way_in)
+        pace, kind = Pace(self._appliance.settings.uploads), request.content_type
+        max_bytes = self._appliance.ingest.max_bytes(way_in.caller)
+        if kind.startswith("multipart/"):
+            refuse_declared_length(request, max_bytes, max_bytes + FORM_SLACK_BYTES)
+            return await self._form(request, way_in, Form(request, pace))
+        if kind == "application/json" or kind.endswith("+json"):
+            refuse_declared_length(request, max_bytes, json_length(max_bytes))
+            return await self._form(request, way_in, JsonFile(request, pace, max_bytes, TEXT_FIELDS))
         if not request.can_read_body:
             raise ValidationError(None, None, {"file": "A file is needed, as a multipart part or as the body."})
         return await self._raw(request, way_in, request.query.get("name", ""))
@@ -59,7 +66,9 @@ class UploadHandlers:
 
     async def _caller(self, request: web.Request) -> Caller:
         """Judge what the headers alone tell. Raises Unauthorized, Forbidden, BadRequest."""
-        caller = await self._identity.caller(request)
+        return self._admissible(request, await self._identity.caller(request))
+
+    def _admissible(self, request: web.Request, caller: Caller) -> Caller:
         if caller.principal is not None:
             check_ability(caller.principal, "upload")
         # A Host that no link can start with is refused now: after the commit nobody would learn of the picture.
@@ -70,7 +79,7 @@ class UploadHandlers:
         """Return as whom the file comes: by a key, by a one-use ticket, or as nobody in particular."""
         ticket = request.query.get("ticket")
         if ticket is None:
-            return _WayIn(await self._caller(request), None, {})
+            return _WayIn(self._admissible(request, await self._identity.uploader(request)), None, {})
         self._clients.base_url(request)
         if sent_key(request) is not None:
             await self._identity.of(request)  # a key that is not valid is an error, whatever came with it
@@ -87,32 +96,31 @@ class UploadHandlers:
 
         return await self._appliance.replays.begin(caller, request.headers.get("Idempotency-Key"), render)
 
-    async def _form(self, request: web.Request, way_in: "_WayIn") -> web.Response:
+    async def _form(self, request: web.Request, way_in: "_WayIn", form: Form | JsonFile) -> web.Response:
         caller = way_in.caller
-        uploads = self._appliance.settings.uploads
-        refuse_declared_length(request, self._appliance.ingest.max_bytes(caller) + FORM_SLACK_BYTES)
         owned = caller.principal is not None
-        fields = {**_query_fields(request), **way_in.fields}
+        fields = {**query_fields(request), **way_in.fields}
         parse_options(fields, owned=owned)  # what is wrong here is told before a file is sent in vain
-        form = Form(request, Pace(uploads))
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
                 await invite(request)
-                await _pour(form.file_chunks(), upload)
-                options = parse_options({**fields, **form.fields, **way_in.fields}, owned=owned)
+                await pour(form.file_chunks(), upload)
+                said = text_fields(form.fields, owned=owned)
+                options = parse_options({**fields, **said, **way_in.fields}, owned=owned)
                 outcome = await upload.commit(options, form.file_name or "")
         return self._answer(request, outcome, attempt)
 
     async def _raw(self, request: web.Request, way_in: "_WayIn", name: str) -> web.Response:
         caller = way_in.caller
         uploads = self._appliance.settings.uploads
-        refuse_declared_length(request, self._appliance.ingest.max_bytes(caller))
-        fields = {**_query_fields(request), **way_in.fields}
+        max_bytes = self._appliance.ingest.max_bytes(caller)
+        refuse_declared_length(request, max_bytes, max_bytes)
+        fields = {**query_fields(request), **way_in.fields}
         options = parse_options(fields, owned=caller.principal is not None)
         with await self._attempt(request, caller) as attempt:
             async with self._appliance.ingest.open(caller, "upload", attempt, way_in.ticket) as upload:
                 await invite(request)
-                await _pour(raw_chunks(request, Pace(uploads)), upload)
+                await pour(raw_chunks(request, Pace(uploads)), upload)
                 outcome = await upload.commit(options, name)
         return self._answer(request, outcome, attempt)
 
@@ -139,18 +147,10 @@ class UploadHandlers:
         return respond.text(links.url if request.query.get("link") == "page" else links.src, 201)
 
     def _remember(self, request: web.Request, response: web.Response, image: Image) -> None:
-        """Let the page of a picture that our own form sent offer to delete it, in this browser only."""
+        """Let the page of a picture that our own form sent offer to delete it."""
         links = Links(self._clients.base_url(request), image, self._appliance.signer)
         if request.headers.get("Origin") == links.base:
-            response.set_cookie(
-                DELETE_COOKIE,
-                links.delete_token,
-                path=links.page_path,
-                max_age=DELETE_COOKIE_S,
-                secure=links.base.startswith("https:"),
-                httponly=True,
-                samesite="Lax",
-            )
+            remember_uploader(response, links)
 
 
 class _WayIn(msgspec.Struct, frozen=True):
@@ -168,9 +168,23 @@ class _Links(msgspec.Struct, frozen=True):
     src: str
 
 
-async def _pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
+async def pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
+    """Hand the bytes of a file on. Raises what reading and writing them raise."""
     async for chunk in chunks:
         await upload.write(chunk)
+
+
+def remember_uploader(response: web.Response, links: Links) -> None:
+    """Let the page of a picture that nobody in particular uploaded offer to delete it, in this browser only."""
+    response.set_cookie(
+        DELETE_COOKIE,
+        links.delete_token,
+        path=links.page_path,
+        max_age=DELETE_COOKIE_S,
+        secure=links.base.startswith("https:"),
+        httponly=True,
+        samesite="Lax",
+    )
 
 
 def text_fields(body: dict[str, Any], *, owned: bool) -> dict[str, str]:
@@ -194,13 +208,14 @@ def text_fields(body: dict[str, Any], *, owned: bool) -> dict[str, str]:
     return fields
 
 
-def _query_fields(request: web.Request) -> dict[str, str]:
+def query_fields(request: web.Request) -> dict[str, str]:
     """Return the fields that stand in the query, where a bare body has no other place for them."""
     return {key: request.query[key] for key in TEXT_FIELDS if key in request.query}
 
 
 def _wants_text(request: web.Request) -> bool:
-    if request.query.get("format") == "text":
+    wanted = request.query.get("format")
+    if wanted == "text" or (wanted is None and request.query.get("link") in ("src", "page")):
         return True
     return request.headers.get("Accept", "").split(",")[0].split(";")[0].strip() == "text/plain"
 
