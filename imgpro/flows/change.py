@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from imgpro.errors import ImgproError, NotFound, ValidationError
+from imgpro.flows.events import Events
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.keyring import still_usable
 from imgpro.flows.quota import Quota, check_ability
@@ -32,12 +33,15 @@ class Failed(msgspec.Struct, frozen=True):
 class Change:
     """Changes and deletes what a principal owns."""
 
-    def __init__(self, db: Database, records: Records, hot: HotPictures, remove: Remove, quota: Quota) -> None:
+    def __init__(
+        self, db: Database, records: Records, hot: HotPictures, remove: Remove, quota: Quota, events: Events
+    ) -> None:
         self._db = db
         self._records = records
         self._hot = hot
         self._remove = remove
         self._quota = quota
+        self._events = events
 
     async def image(self, principal: Principal, image_id: str, changes: Changes) -> Image:
         """Change one picture; from then on nothing shows it as it was.
@@ -62,6 +66,7 @@ class Change:
             self._hot.forget(image_id)
         if image is None:
             raise NotFound()
+        self._events.changed(image)
         return image
 
     async def delete(self, principal: Principal, image_id: str) -> None:

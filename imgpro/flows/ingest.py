@@ -23,6 +23,7 @@ from imgpro.errors import (
     Unauthorized,
     UnsupportedFormat,
 )
+from imgpro.flows.events import Events
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.keyring import standing, still_usable
 from imgpro.flows.options import clean_name, shorten_name
@@ -73,6 +74,7 @@ class Ingest:
         records: Records,
         hot: HotPictures,
         remove: Remove,
+        events: Events,
     ) -> None:
         self.settings = settings
         self.db = db
@@ -83,6 +85,7 @@ class Ingest:
         self.records = records
         self.hot = hot
         self.remove = remove
+        self.events = events
         self.places = Places(settings.max_in_flight, settings.max_in_flight_per_network, settings.patience_s)
         self.stored = 0
 
@@ -195,6 +198,7 @@ class Upload:
             raise
         ingest.records.put(image)
         ingest.stored += 1
+        ingest.events.uploaded(image)
         return image
 
     async def _record(self, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str) -> Image:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from imgpro.errors import StorageFull
+from imgpro.flows.events import Events
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.keyring import still_usable
 from imgpro.flows.making import Making
@@ -34,6 +35,7 @@ class Remove:
         hot: HotPictures,
         making: Making,
         ballast: Ballast,
+        events: Events,
     ) -> None:
         self._db = db
         self._blobs = blobs
@@ -42,6 +44,7 @@ class Remove:
         self._hot = hot
         self._making = making
         self._ballast = ballast
+        self._events = events
 
     async def images(self, image_ids: Sequence[str]) -> int:
         """Delete images by id and return how many there were. Bytes go when their last image goes."""
@@ -98,6 +101,7 @@ class Remove:
         for deletion in deletions:
             self._records.forget(deletion.id)
             self._hot.forget(deletion.id)
+            self._events.deleted(deletion.account, deletion.key, deletion.id)
         for digest in {deletion.digest for deletion in deletions if deletion.last}:
             await self.blob_if_unreferenced(digest)
         return len(deletions)

@@ -88,6 +88,8 @@ class Deletion(msgspec.Struct, frozen=True):
     id: str
     digest: str
     last: bool
+    account: int | None  # whose it was
+    key: int | None
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -312,7 +314,7 @@ def delete_image(conn: sqlite3.Connection, image_id: str) -> Deletion | None:
     last = conn.execute("SELECT 1 FROM images WHERE blob = ? LIMIT 1", (seq,)).fetchone() is None
     if last:
         conn.execute("DELETE FROM blobs WHERE seq = ?", (seq,))
-    return Deletion(image_id, digest.hex(), last)
+    return Deletion(image_id, digest.hex(), last, image.account, image.key)
 
 
 def delete_owned(

@@ -1,31 +1,58 @@
 """Who sent this request: a key in a header, or a browser's session cookie.
 
-A session stands for its account only where nothing is changed, or where a form of our own was sent from our own
-page: a cookie goes along with requests that other sites cause.
+A cookie goes along with requests that other sites cause. A session therefore stands for its account only where nothing
+is changed, or where the request comes from our own origin and names the session's token, which only our own pages know:
+forms in a hidden field, scripts in the header `X-CSRF-Token`, a form that sends a file in its query.
 """
 
 import base64
+import hmac
+from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from aiohttp import hdrs, web
 
-from imgpro.errors import Action, Forbidden, Unauthorized
+from imgpro.errors import Action, Forbidden, Unauthorized, ValidationError
 from imgpro.flows.keyring import KeyRing
 from imgpro.flows.serve import View
-from imgpro.model import Caller, Principal
+from imgpro.ids import secret_hash
+from imgpro.model import Account, Caller, Principal
+from imgpro.signing import Signer
 from imgpro.web.clients import Clients
 
 SESSION_COOKIE: Final = "imgpro_session"
+CSRF_HEADER: Final = "X-CSRF-Token"
+CSRF_FIELD: Final = "csrf"
+KEY_FIELD: Final = "key"
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 _SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who is signed in on this browser, and the token that this session's own pages put into what they send."""
+
+    principal: Principal
+    csrf: str
+
+    @property
+    def account(self) -> Account:
+        """Whose session it is."""
+        return self.principal.account
+
+    @property
+    def operates(self) -> bool:
+        """Tell whether it is the operator's."""
+        return self.account.role == "operator"
 
 
 class Identity:
     """Finds the principal of a request; what was found is noted on the request for the answer's headers."""
 
-    def __init__(self, ring: KeyRing, clients: Clients) -> None:
+    def __init__(self, ring: KeyRing, clients: Clients, signer: Signer) -> None:
         self._ring = ring
         self._clients = clients
+        self._signer = signer
 
     async def of(self, request: web.Request) -> Principal | None:
         """Return who asks, None for nobody in particular. Raises Unauthorized, Forbidden."""
@@ -33,7 +60,7 @@ class Identity:
         if secret is not None:
             principal: Principal | None = await self._ring.by_key(secret)
         else:
-            principal = await self.session(request) if request.method in _SAFE else None
+            principal = await self._by_session(request)
         if principal is not None:
             request[PRINCIPAL] = principal
         return principal
@@ -50,18 +77,68 @@ class Identity:
         """Return the caller as limits see it. Raises Unauthorized, Forbidden."""
         return self._clients.caller(request, await self.of(request))
 
+    async def uploader(self, request: web.Request) -> Caller:
+        """Return the caller of a route that takes files, where a key may stand in the address too.
+
+        Some programs cannot send headers. An address ends up in logs, histories and notes, so only a key that can do
+        nothing but upload may be in one. Raises Unauthorized, Forbidden, ValidationError.
+        """
+        secret = request.query.get(KEY_FIELD)
+        if secret is None:
+            return await self.caller(request)
+        if sent_key(request) not in (None, secret):
+            raise ValidationError(None, None, {KEY_FIELD: "Is another key than that in the header; send one of them."})
+        principal = await self._ring.by_key(secret)
+        if principal.key is None or principal.key.abilities != ("upload",):
+            wanted = Action("fix", label="Send this key as Authorization: Bearer, or make one that may only upload")
+            raise Forbidden("A key that may do more than upload must not stand in an address.", wanted)
+        request[PRINCIPAL] = principal
+        return self._clients.caller(request, principal)
+
     async def session(self, request: web.Request) -> Principal | None:
         """Return who is signed in here, whatever the method."""
         token = request.cookies.get(SESSION_COOKIE)
         return await self._ring.by_session(token) if token else None
 
-    async def from_own_page(self, request: web.Request) -> Principal:
+    async def visitor(self, request: web.Request) -> Visitor | None:
+        """Return who is signed in here, for a page that shows it."""
+        principal = await self.session(request)
+        return None if principal is None else Visitor(principal, self._csrf(request))
+
+    async def from_own_page(self, request: web.Request, form: Mapping[str, str]) -> Principal:
         """Return who sent a form of our own. Raises Unauthorized, Forbidden for one that came from elsewhere."""
         self.check_origin(request)
         principal = await self.session(request)
         if principal is None:
             raise Unauthorized("Sign in first.", Action("redirect", url="/dashboard", label="Sign in"))
+        self._check_csrf(request, form.get(CSRF_FIELD, ""))
         return principal
+
+    async def sender(self, request: web.Request, form: Mapping[str, str]) -> Visitor:
+        """Return who sent a form of our own, for the page that answers it. Raises Unauthorized, Forbidden."""
+        return Visitor(await self.from_own_page(request, form), self._csrf(request))
+
+    async def _by_session(self, request: web.Request) -> Principal | None:
+        """Return who is signed in here, where the request shows that it was meant."""
+        if request.method in _SAFE:
+            return await self.session(request)
+        sent = request.headers.get(CSRF_HEADER) or request.query.get(CSRF_FIELD)
+        if sent is None:
+            return None
+        self.check_origin(request)
+        principal = await self.session(request)
+        if principal is None:
+            # The page was opened signed in: going on as nobody in particular would surprise whoever uses it.
+            raise Unauthorized("You are not signed in any more.", Action("redirect", "/dashboard", "Sign in"))
+        self._check_csrf(request, sent)
+        return principal
+
+    def _csrf(self, request: web.Request) -> str:
+        return self._signer.sign("csrf", secret_hash(request.cookies.get(SESSION_COOKIE, "")).hex())
+
+    def _check_csrf(self, request: web.Request, sent: str) -> None:
+        if not hmac.compare_digest(sent.encode("utf-8", "replace"), self._csrf(request).encode()):
+            raise Forbidden("This page is from another session.", Action("fix", label="Reload the page and try again"))
 
     def check_origin(self, request: web.Request) -> None:
         """Refuse a form that another site sent. Raises Forbidden."""

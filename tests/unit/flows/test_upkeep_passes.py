@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from imgpro.flows.events import Events
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.keyring import KeyRing
 from imgpro.flows.making import Making
@@ -45,9 +46,9 @@ class House:
         self.derivs.start()
         self.records = Records(db, 100)
         self.hot = HotPictures(1_000_000, 100_000)
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast)
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast, Events())
         self.clock = Steady()
-        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, KeyRing(db), self.clock)
+        self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, KeyRing(db, Events(), 60), self.clock)
 
     async def place(self, content: bytes, age_s: float = 0.0) -> str:
         """Put a blob on the disk that no row refers to."""
