@@ -23,7 +23,7 @@ from imgpro.store import queries_browse
 from imgpro.store.db import Database
 from imgpro.store.queries_browse import Listed, Placed, Plan, Position, Wanted
 
-__all__ = ["MAX_LIMIT", "Browse", "Filters", "ImagePage", "Listed", "cursor_at", "parse_filters"]
+__all__ = ["MAX_LIMIT", "Browse", "Filters", "ImagePage", "Listed", "Neighbours", "cursor_at", "parse_filters"]
 
 MAX_LIMIT: Final = 100
 DEFAULT_LIMIT: Final = 50
@@ -76,6 +76,13 @@ class ImagePage(msgspec.Struct, frozen=True):
     has_more: bool
 
 
+class Neighbours(msgspec.Struct, frozen=True):
+    """What stands beside a picture in a list that is newest first; None at its ends."""
+
+    newer: Image | None
+    older: Image | None
+
+
 class Browse:
     """Lists what a principal owns."""
 
@@ -94,6 +101,17 @@ class Browse:
         end = shown[-1].position if len(placed) > filters.limit else resume
         cursor = None if end is None else cursor_at(self._signer, principal.account.seq, filters, end)
         return ImagePage(tuple(each.image for each in shown), cursor, cursor is not None)
+
+    async def neighbours(self, principal: Principal, image: Image) -> Neighbours:
+        """Return what is beside a picture of the principal's: in its namespace, or without one among all.
+
+        None of a picture of others, and none to a key that reaches only what it brought itself: those may be far apart.
+        """
+        if principal.own_key_only is not None:
+            return Neighbours(None, None)
+        async with self._db.reader() as conn:
+            wanted = _wanted(principal, Filters(namespace=image.namespace))
+            return Neighbours(*await queries_browse.neighbours(conn, wanted, image.id))
 
     async def namespaces(self, principal: Principal) -> list[Listed]:
         """Return the principal's namespaces by name."""

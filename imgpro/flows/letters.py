@@ -89,6 +89,31 @@ def verification_letter(
     return _letter(account, subject, words, created_ms, expires_ms)
 
 
+def sign_in_letter(
+    *, site_name: str, account: Account, network: str, link: str, created_ms: int, expires_ms: int
+) -> MailLetter:
+    """Return the letter that signs the owner of an address in; `network` says from where it was asked for.
+
+    Times are Unix milliseconds; the link works until `expires_ms`.
+    """
+    site = _site(site_name)
+    words = _Words(
+        opening=f"Somebody, most likely you, asked for a link that signs in at {site}.",
+        facts=[
+            ("Account", account.email),
+            ("Asked for", _time(created_ms)),
+            ("From the network address", _plain(network)),
+        ],
+        action="To sign in on this device, open this page:",
+        link=link,
+        closing=(
+            f"The link works until {_time(expires_ms)}, once.",
+            "If it was not you, ignore this mail, and give the link to nobody: it opens your account.",
+        ),
+    )
+    return _letter(account, f"Sign in at {site}", words, created_ms, expires_ms)
+
+
 def upgrade_approved_letter(
     *, site_name: str, account: Account, plan: str, link: str, created_ms: int, expires_ms: int
 ) -> MailLetter:

@@ -161,7 +161,11 @@ class Mail:
             fresh = await queries_mail.mail_after(conn, self._announced, _now_ms())
         for mail in fresh:
             self._announced = mail.seq
-            log.warning("no mail server is set; hand this link to %s: %s", mail.letter.recipient, mail.letter.link)
+            recipient, link = mail.letter.recipient, mail.letter.link
+            if "/sign-in?" in link:  # whoever reads it is that account
+                log.warning("no mail server is set; a sign-in link for %s is in `imgpro accounts list`", recipient)
+            else:
+                log.warning("no mail server is set; hand this link to %s: %s", recipient, link)
 
     async def _due(self) -> list[WaitingMail]:
         now_ms = _now_ms()

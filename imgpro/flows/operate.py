@@ -1,6 +1,6 @@
 """What the operator does: claim a new server, let people in, verify, block, grant plans, delete pictures.
 
-One door for the command line and, later, the operator's page: `perform` takes a command's name and its values as plain
+One door for the command line and the operator's page: `perform` takes a command's name and its values as plain
 data, because the command line hands them to a running server through a socket.
 """
 
@@ -11,19 +11,21 @@ from urllib.parse import parse_qs, urlsplit
 
 from imgpro import ids
 from imgpro.errors import Action, Forbidden, NotFound, ValidationError
-from imgpro.flows.accounts import Accounts, Made, settle_verified
+from imgpro.flows.accounts import Accounts, Made, drop_keys, settle_verified
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.home import Home
 from imgpro.flows.keyring import KeyRing
 from imgpro.flows.mail import Mail
 from imgpro.flows.remove import Remove
+from imgpro.flows.sign_in import LINK_S as SIGN_IN_S
+from imgpro.flows.sign_in import SignIn
 from imgpro.flows.upgrades import Upgrades
 from imgpro.ids import IMAGE_ID
 from imgpro.model import Account, Key
 from imgpro.plans import PlanTable
 from imgpro.store import queries_accounts
 from imgpro.store.db import Database
-from imgpro.store.queries_accounts import Link
+from imgpro.store.queries_accounts import Link, LinkPurpose, UnsettledKey
 
 SETUP_S: Final = 1_800
 INVITATION_S: Final = 7 * 86_400
@@ -47,6 +49,7 @@ class Operate:
         mail: Mail,
         remove: Remove,
         home: Home,
+        sign_in: SignIn,
     ) -> None:
         self._db = db
         self._ring = ring
@@ -56,6 +59,7 @@ class Operate:
         self._mail = mail
         self._remove = remove
         self._home = home
+        self._sign_in = sign_in
         self._commands: dict[str, Callable[[Values], Awaitable[dict[str, Any]]]] = {
             "setup-link": self._setup_link,
             "list": self._list,
@@ -65,7 +69,9 @@ class Operate:
             "plan": self._plan,
             "approve": self._approve,
             "decline": self._decline,
+            "refuse": self._refuse,
             "invite": self._invite,
+            "sign-in-link": self._sign_in_link,
             "delete-picture": self._delete_picture,
         }
 
@@ -158,17 +164,25 @@ class Operate:
 
     # What waits for the operator
 
+    async def unsettled(self, account: Account) -> list[UnsettledKey]:
+        """Return the keys of an account that nobody has confirmed."""
+        return await self._db.write(lambda conn: queries_accounts.unsettled_keys(conn, account.seq))
+
     async def requests(self) -> list[tuple[str, str]]:
         """Return who asks for which plan."""
         return [(request.account.email, request.plan) for request in await self._upgrades.waiting()]
 
-    async def waiting_links(self) -> list[tuple[str, str]]:
-        """Return addresses and the links that wait to be handed to them, those that still work."""
-        found = []
+    async def waiting_links(self, most: int | None = None) -> list[tuple[str, str]]:
+        """Return addresses and the links that wait to be handed to them, those that still work, oldest first."""
+        found: list[tuple[str, str]] = []
         for mail in await self._mail.waiting():
-            token = parse_qs(urlsplit(mail.letter.link).query).get("t", [""])[0]
+            if most is not None and len(found) >= most:
+                break
+            address = urlsplit(mail.letter.link)
+            token = parse_qs(address.query).get("t", [""])[0]
+            purpose: LinkPurpose = "signin" if address.path.endswith("/sign-in") else "verify"
             async with self._db.reader() as conn:
-                works = await queries_accounts.link_works(conn, ids.secret_hash(token), "verify", _now_ms())
+                works = await queries_accounts.link_works(conn, ids.secret_hash(token), purpose, _now_ms())
             if works:
                 found.append((mail.letter.recipient, mail.letter.link))
         return found
@@ -239,6 +253,23 @@ class Operate:
         self._accounts.forget(account)
         return {"email": account.email, "keys": left, "dropped": dropped}
 
+    async def _refuse(self, values: Values) -> dict[str, Any]:
+        """Turn down an account that nobody has vouched for: its keys end, and what they brought leaves it."""
+        account, now_ms = await self._account(values), _now_ms()
+
+        def write(conn: Any) -> list[str]:
+            fresh = queries_accounts.account_by_seq(conn, account.seq)
+            if fresh is None or fresh.verified:
+                raise ValidationError(f"{account.email} is verified already.", _SEE_LIST)
+            keys = [each.key for each in queries_accounts.unsettled_keys(conn, account.seq)]
+            drop_keys(conn, account, [key.seq for key in keys], now_ms)
+            queries_accounts.delete_links(conn, "verify", account.seq)
+            return [key.id for key in keys]
+
+        dropped = await self._db.write(write)
+        self._accounts.forget(account)
+        return {"email": account.email, "dropped": dropped}
+
     async def _block(self, values: Values) -> dict[str, Any]:
         account = await self._account(values)
         if account.role == "operator":
@@ -248,6 +279,7 @@ class Operate:
         def write(conn: Any) -> None:
             queries_accounts.set_blocked(conn, account.seq, now_ms)
             queries_accounts.delete_sessions(conn, account.seq)
+            queries_accounts.delete_links(conn, "signin", account.seq)
 
         await self._db.write(write)
         self._ring.forget(account.seq)
@@ -303,6 +335,10 @@ class Operate:
             "email": email,
             "days": INVITATION_S // 86_400,
         }
+
+    async def _sign_in_link(self, values: Values) -> dict[str, Any]:
+        email = _email(values)
+        return {"link": await self._sign_in.link(email), "email": email, "minutes": SIGN_IN_S // 60}
 
     async def _delete_picture(self, values: Values) -> dict[str, Any]:
         wanted = [str(image_id) for image_id in values.get("ids") or ()]

@@ -184,6 +184,11 @@ class Upgrades:
         async with self._db.reader() as conn:
             return await queries_accounts.upgrade_requests(conn)
 
+    async def wanted_by(self, account: Account) -> str | None:
+        """Return the plan that an account asks for."""
+        async with self._db.reader() as conn:
+            return await queries_accounts.upgrade_request_of(conn, account.seq)
+
     async def _account(self, account_id: str) -> Account | None:
         async with self._db.reader() as conn:
             return await queries_accounts.account_by_id(conn, account_id)

@@ -24,9 +24,13 @@ class Ballast:
             return False
         return True
 
+    def held(self) -> bool:
+        """Tell whether there is room to give up."""
+        return self._path.exists()
+
     def keep(self, spare_bytes: int) -> bool:
         """Take the room again if `spare_bytes` is plenty; tell whether it is held now. Raises nothing."""
-        if self._path.exists():
+        if self.held():
             return True
         if spare_bytes < 2 * BALLAST_BYTES:
             return False

@@ -9,9 +9,9 @@ import msgspec
 
 from imgpro.model import Account, Key, PlanName, Principal, Role
 
-LinkPurpose = Literal["verify", "setup", "invite", "ticket"]
+LinkPurpose = Literal["verify", "setup", "invite", "ticket", "signin"]
 
-_ACCOUNT: Final = (
+ACCOUNT_COLUMNS: Final = (
     "a.seq, a.id, a.email, a.role, a.plan, a.plan_changes, a.created_ms, a.verified_ms, a.blocked_ms, a.images, "
     "a.stored_bytes"
 )
@@ -39,6 +39,17 @@ class UnsettledKey(msgspec.Struct, frozen=True):
     key: Key
     revoked: bool
     images: int
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A browser that is signed in, by the `hash` of its token. Times are Unix milliseconds."""
+
+    hash: bytes
+    created_ms: int
+    seen_ms: int
+    expires_ms: int
+    browser: str
+    key_name: str | None  # of the key that it was signed in with; None: by a link
 
 
 class UpgradeRequest(msgspec.Struct, frozen=True):
@@ -74,40 +85,42 @@ def insert_account(
 
 def account_by_email(conn: sqlite3.Connection, email: str) -> Account | None:
     """Return the account of an address, which must be in its canonical form."""
-    row = conn.execute(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.email = ?", (email,)).fetchone()
-    return _account(row) if row else None
+    row = conn.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.email = ?", (email,)).fetchone()
+    return account_of(row) if row else None
 
 
 def account_by_seq(conn: sqlite3.Connection, seq: int) -> Account | None:
     """Return an account."""
-    row = conn.execute(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.seq = ?", (seq,)).fetchone()
-    return _account(row) if row else None
+    row = conn.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.seq = ?", (seq,)).fetchone()
+    return account_of(row) if row else None
 
 
 async def account_facts(conn: aiosqlite.Connection, seq: int) -> Account | None:
     """Return an account, read by a reader."""
-    rows = await conn.execute_fetchall(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.seq = ?", (seq,))
-    return next((_account(tuple(row)) for row in rows), None)
+    rows = await conn.execute_fetchall(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.seq = ?", (seq,))
+    return next((account_of(tuple(row)) for row in rows), None)
 
 
 async def account_by_id(conn: aiosqlite.Connection, account_id: str) -> Account | None:
     """Return the account with this public id, read by a reader."""
-    rows = await conn.execute_fetchall(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.id = ?", (account_id,))
-    return next((_account(tuple(row)) for row in rows), None)
+    rows = await conn.execute_fetchall(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.id = ?", (account_id,))
+    return next((account_of(tuple(row)) for row in rows), None)
 
 
 async def operators(conn: aiosqlite.Connection) -> list[Account]:
     """Return the operators' accounts."""
-    rows = await conn.execute_fetchall(f"SELECT {_ACCOUNT} FROM accounts a WHERE a.role = 'operator' ORDER BY a.seq")
-    return [_account(tuple(row)) for row in rows]
+    rows = await conn.execute_fetchall(
+        f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.role = 'operator' ORDER BY a.seq"
+    )
+    return [account_of(tuple(row)) for row in rows]
 
 
 async def accounts_page(conn: aiosqlite.Connection, after_seq: int, limit: int) -> list[Account]:
     """Return accounts in the order they were made, after the one numbered `after_seq`."""
     rows = await conn.execute_fetchall(
-        f"SELECT {_ACCOUNT} FROM accounts a WHERE a.seq > ? ORDER BY a.seq LIMIT ?", (after_seq, limit)
+        f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.seq > ? ORDER BY a.seq LIMIT ?", (after_seq, limit)
     )
-    return [_account(tuple(row)) for row in rows]
+    return [account_of(tuple(row)) for row in rows]
 
 
 def operator_exists(conn: sqlite3.Connection) -> bool:
@@ -209,12 +222,12 @@ def insert_key(
 async def principal_by_key_hash(conn: aiosqlite.Connection, secret_hash: bytes) -> tuple[Principal, bytes] | None:
     """Return whose key this is, and the hash as it is stored; None for revoked and unknown ones alike."""
     rows = await conn.execute_fetchall(
-        f"SELECT {_ACCOUNT}, {_KEY}, k.hash FROM keys k JOIN accounts a ON a.seq = k.account "
+        f"SELECT {ACCOUNT_COLUMNS}, {_KEY}, k.hash FROM keys k JOIN accounts a ON a.seq = k.account "
         "WHERE k.hash = ? AND k.revoked_ms IS NULL",
         (secret_hash,),
     )
     for row in map(tuple, rows):
-        return Principal(_account(row[:_ACCOUNT_COLUMNS]), _key(row[_ACCOUNT_COLUMNS:-1])), row[-1]
+        return Principal(account_of(row[:_ACCOUNT_COLUMNS]), _key(row[_ACCOUNT_COLUMNS:-1])), row[-1]
     return None
 
 
@@ -360,28 +373,62 @@ def prune_links(conn: sqlite3.Connection, now_ms: int) -> int:
 
 
 def insert_session(
-    conn: sqlite3.Connection, token_hash: bytes, account: int, key: int | None, now_ms: int, expires_ms: int
+    conn: sqlite3.Connection,
+    token_hash: bytes,
+    account: int,
+    key: int | None,
+    now_ms: int,
+    expires_ms: int,
+    browser: str = "",
 ) -> None:
     """Keep a browser signed in until `expires_ms`, or until the key it was signed in with is revoked."""
     conn.execute(
-        "INSERT INTO sessions (hash, account, key, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?)",
-        (token_hash, account, key, now_ms, expires_ms),
+        "INSERT INTO sessions (hash, account, key, created_ms, expires_ms, seen_ms, browser) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (token_hash, account, key, now_ms, expires_ms, now_ms, browser),
     )
 
 
 async def account_by_session(conn: aiosqlite.Connection, token_hash: bytes, now_ms: int) -> Account | None:
     """Return who is signed in with this session."""
     rows = await conn.execute_fetchall(
-        f"SELECT {_ACCOUNT} FROM sessions s JOIN accounts a ON a.seq = s.account WHERE s.hash = ? AND s.expires_ms > ?",
+        f"SELECT {ACCOUNT_COLUMNS} FROM sessions s JOIN accounts a ON a.seq = s.account "
+        "WHERE s.hash = ? AND s.expires_ms > ?",
         (token_hash, now_ms),
     )
-    return next((_account(tuple(row)) for row in rows), None)
+    return next((account_of(tuple(row)) for row in rows), None)
 
 
 def delete_sessions(conn: sqlite3.Connection, account: int, token_hash: bytes | None = None) -> None:
     """Sign out: one session, or all of an account."""
     conn.execute(
         "DELETE FROM sessions WHERE account = ? AND (? IS NULL OR hash = ?)", (account, token_hash, token_hash)
+    )
+
+
+def delete_session(conn: sqlite3.Connection, token_hash: bytes) -> None:
+    """Sign out one session, whoever's it is."""
+    conn.execute("DELETE FROM sessions WHERE hash = ?", (token_hash,))
+
+
+async def sessions_of_account(conn: aiosqlite.Connection, account: int, now_ms: int) -> list[Session]:
+    """Return the browsers that are signed in, the one used last first."""
+    rows = await conn.execute_fetchall(
+        "SELECT s.hash, s.created_ms, s.seen_ms, s.expires_ms, s.browser, k.name "
+        "FROM sessions s LEFT JOIN keys k ON k.seq = s.key WHERE s.account = ? AND s.expires_ms > ?",
+        (account, now_ms),
+    )
+    found = [Session(*tuple(row)) for row in rows]
+    return sorted(found, key=lambda session: max(session.seen_ms, session.created_ms), reverse=True)
+
+
+def note_session_uses(
+    conn: sqlite3.Connection, uses: Iterable[tuple[bytes, int]], span_ms: int, longest_ms: int
+) -> None:
+    """Write down when sessions were used last; each ends `span_ms` after that, or `longest_ms` after its begin."""
+    conn.executemany(
+        "UPDATE sessions SET seen_ms = ?, expires_ms = max(expires_ms, min(?, created_ms + ?)) WHERE hash = ?",
+        [(at_ms, at_ms + span_ms, longest_ms, token_hash) for token_hash, at_ms in uses],
     )
 
 
@@ -405,19 +452,26 @@ def delete_upgrade_request(conn: sqlite3.Connection, account: int) -> bool:
     return conn.execute("DELETE FROM upgrade_requests WHERE account = ?", (account,)).rowcount > 0
 
 
+async def upgrade_request_of(conn: aiosqlite.Connection, account: int) -> str | None:
+    """Return the plan that an account asks for."""
+    rows = await conn.execute_fetchall("SELECT plan FROM upgrade_requests WHERE account = ?", (account,))
+    return next((row[0] for row in rows), None)
+
+
 async def upgrade_requests(conn: aiosqlite.Connection) -> list[UpgradeRequest]:
     """Return what waits for the operator, oldest first."""
     rows = await conn.execute_fetchall(
-        f"SELECT {_ACCOUNT}, r.plan, r.created_ms FROM upgrade_requests r JOIN accounts a ON a.seq = r.account "
+        f"SELECT {ACCOUNT_COLUMNS}, r.plan, r.created_ms FROM upgrade_requests r JOIN accounts a ON a.seq = r.account "
         "ORDER BY r.created_ms"
     )
-    return [UpgradeRequest(_account(tuple(row)[:_ACCOUNT_COLUMNS]), row[-2], row[-1]) for row in rows]
+    return [UpgradeRequest(account_of(tuple(row)[:_ACCOUNT_COLUMNS]), row[-2], row[-1]) for row in rows]
 
 
 # Rows to values
 
 
-def _account(row: tuple[Any, ...]) -> Account:
+def account_of(row: tuple[Any, ...]) -> Account:
+    """Return the account of a row of `ACCOUNT_COLUMNS`."""
     names = (
         "seq",
         "id",

@@ -1,13 +1,19 @@
 """Databases of earlier versions, filled as those versions filled them, and opened by this one."""
 
+import contextlib
 import json
 import sqlite3
 
-from imgpro.store import queries, schema
+import pytest
+
+from imgpro.store import queries, queries_accounts, queries_operator, schema
 from imgpro.store.db import Database
+from imgpro.store.queries_accounts import Link
+from imgpro.store.queries_operator import Growth
 from tests.samples import NOW_MS, sample_blob, sample_image
 
 FIRST = schema.packaged_migrations()[:1]
+SECOND = schema.packaged_migrations()[:2]
 
 
 def fill_first(conn: sqlite3.Connection) -> dict[str, dict]:
@@ -87,10 +93,74 @@ async def test_an_empty_schema_1_is_taken_over_too(tmp_path):
     await database.close()
 
 
+def fill_second(conn: sqlite3.Connection) -> None:
+    """Store accounts, keys, links, sessions and pictures the way schema 2 did."""
+    conn.execute(
+        "INSERT INTO accounts (seq, id, email, role, plan, created_ms, verified_ms) "
+        "VALUES (7, 'acc_a', 'ann@example.org', 'member', 'pro', ?, ?)",
+        (NOW_MS, NOW_MS),
+    )
+    conn.execute(
+        "INSERT INTO keys (seq, id, account, hash, name, abilities, network, created_ms) "
+        "VALUES (3, 'key_a', 7, ?, 'Laptop', 'read,write', '192.0.2.1', ?)",
+        (b"k" * 32, NOW_MS),
+    )
+    for number, (purpose, account, key) in enumerate(
+        (("verify", 7, 3), ("verify", 7, None), ("setup", None, None), ("invite", None, None), ("ticket", 7, 3))
+    ):
+        conn.execute(
+            "INSERT INTO links (hash, purpose, account, key, email, details, created_ms, expires_ms) "
+            "VALUES (?, ?, ?, ?, 'e@example.org', '{}', ?, ?)",
+            (bytes([number]) * 32, purpose, account, key, NOW_MS, NOW_MS + 1_000),
+        )
+    conn.execute(
+        "INSERT INTO sessions (hash, account, key, created_ms, expires_ms) VALUES (?, 7, 3, ?, ?)",
+        (b"s" * 32, NOW_MS, NOW_MS + 1_000),
+    )
+    for content, day in ((b"a", 0), (b"bb", 0), (b"ccc", 5)):
+        blob = sample_blob(content)
+        conn.execute(
+            "INSERT INTO blobs (digest, format, stored_bytes, width, height, frames, has_alpha, placeholder, created_ms) "
+            "VALUES (?, 'jpeg', ?, 4, 3, 1, 0, 'data:,', ?)",
+            (bytes.fromhex(blob.digest), len(content), NOW_MS + day * 86_400_000),
+        )
+
+
+async def test_schema_2_is_taken_over_whole(tmp_path):
+    path = tmp_path / "imgpro.db"
+    links = "SELECT hash, purpose, account, key, email, details, created_ms, expires_ms FROM links ORDER BY hash"
+    database = await Database.open(path, tmp_path, "test", "0", SECOND)
+    await database.write(fill_second)
+    before = await database.write(lambda conn: conn.execute(links).fetchall())
+    await database.close()
+
+    async with contextlib.AsyncExitStack() as parts:
+        database = await Database.open(path, tmp_path, "test", "1")
+        parts.push_async_callback(database.close)
+        assert await database.write(lambda conn: conn.execute(links).fetchall()) == before
+        async with database.reader() as conn:
+            account = await queries_accounts.account_by_session(conn, b"s" * 32, NOW_MS)
+            assert account is not None
+            (session,) = await queries_accounts.sessions_of_account(conn, account.seq, NOW_MS)
+            assert (session.key_name, session.browser, session.seen_ms) == ("Laptop", "", 0)
+            day = NOW_MS // 86_400_000
+            assert await queries_operator.growth(conn, 0) == [Growth(day, 2, 3, 0), Growth(day + 5, 1, 3, 0)]
+        # The new purpose is taken, others are refused as before, and a link still goes with its key and its account.
+        link = Link(hash=b"n" * 32, purpose="signin", account=7, expires_ms=NOW_MS + 1_000)
+        await database.write(lambda conn: queries_accounts.insert_link(conn, link, NOW_MS))
+        with pytest.raises(sqlite3.IntegrityError):
+            await database.write(lambda conn: conn.execute("UPDATE links SET purpose = 'other'"))
+        await database.write(lambda conn: queries_accounts.revoke_keys(conn, 7, [3], NOW_MS))
+        await database.write(lambda conn: conn.execute("DELETE FROM accounts WHERE seq = 7"))
+        left = await database.write(lambda conn: conn.execute("SELECT purpose FROM links ORDER BY purpose").fetchall())
+        assert left == [("invite",), ("setup",)]
+        assert await database.write(lambda conn: conn.execute("SELECT count(*) FROM sessions").fetchone()) == (0,)
+
+
 async def test_a_migrated_database_is_a_fresh_one(tmp_path):
     """Table by table and trigger by trigger: nobody can tell how a database came to its schema."""
     described = []
-    for name, steps in (("fresh", None), ("migrated", FIRST)):
+    for name, steps in (("fresh", None), ("first", FIRST), ("second", SECOND)):
         folder = tmp_path / name
         folder.mkdir()
         if steps:
@@ -99,4 +169,4 @@ async def test_a_migrated_database_is_a_fresh_one(tmp_path):
         sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY 1, 2"
         described.append(await database.write(lambda conn, q=sql: conn.execute(q).fetchall()))
         await database.close()
-    assert described[0] == described[1]
+    assert described[0] == described[1] == described[2]

@@ -1,0 +1,142 @@
+"""What an account sees of itself: plan, usage, keys, and where it is signed in."""
+
+import time
+from typing import Any, Final
+
+from aiohttp import web
+
+from imgpro.appliance import Appliance
+from imgpro.errors import KeyLimitReached, RateLimited, ValidationError
+from imgpro.flows.quota import next_month_s
+from imgpro.model import Account
+from imgpro.plans import Plan
+from imgpro.web import respond
+from imgpro.web.bodies import Pace, read_form
+from imgpro.web.clients import Clients
+from imgpro.web.confirm import ask_again, is_sure
+from imgpro.web.identity import SESSION_COOKIE, Identity, Visitor
+from imgpro.web.keys import parse_key_request
+from imgpro.web.pages import Templates
+from imgpro.web.sign_in import sign_in_first
+
+_ABILITIES: Final = {"upload": ["upload"], "read": ["read"]}
+_NAMESPACES: Final = 200  # offered while typing
+_REVOKE_WORDS: Final = (
+    "Whatever uses it stops working at once, and browsers that signed in with it are signed out. This cannot be undone."
+)
+_UPGRADE_WORDS: Final = {
+    "approve": {"verb": "Ask for", "what": "The operator of this server is asked and decides."},
+    "self_service": {"verb": "Choose", "what": "You are asked once more; then it holds at once."},
+    "checkout": {"verb": "Choose", "what": "You are led to the checkout; the plan holds once you have paid."},
+}
+
+
+class OwnAccountPages:
+    """`/dashboard/account` and what its forms do."""
+
+    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
+        self._appliance = appliance
+        self._clients = clients
+        self._templates = templates
+        self._identity = identity
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these pages."""
+        return [
+            web.get("/dashboard/account", self.get_account),
+            web.post("/dashboard/keys", self.post_key),
+            web.post("/dashboard/revoke", self.post_revoke),
+            web.post("/dashboard/end-session", self.post_end_session),
+        ]
+
+    async def get_account(self, request: web.Request) -> web.Response:
+        """Show who is signed in what they have, and everybody else the way in."""
+        visitor = await self._identity.visitor(request)
+        return sign_in_first(request) if visitor is None else await self._shown(request, visitor)
+
+    async def post_key(self, request: web.Request) -> web.Response:
+        """Make a key for who is signed in, and show it once."""
+        visitor, form = await self._sent(request)
+        body: dict[str, Any] = {"name": form.get("name", "")}
+        abilities = form.get("abilities", "all")
+        if abilities != "all":
+            body["abilities"] = _ABILITIES.get(abilities, abilities)
+        if form.get("namespace", "").strip():
+            body["namespace"] = form["namespace"].strip()
+        try:
+            asked = parse_key_request(body, needs_email=False)
+            made = await self._appliance.accounts.register(asked, self._clients.caller(request, visitor.principal))
+        except (ValidationError, KeyLimitReached, RateLimited) as problem:
+            words = " ".join(problem.details.values()) or problem.message
+            return await self._shown(request, visitor, problem=words, http_status=problem.status)
+        return await self._shown(request, visitor, made.secret)
+
+    async def post_revoke(self, request: web.Request) -> web.Response:
+        """Revoke a key of who is signed in, once they are sure."""
+        visitor, form = await self._sent(request)
+        if not is_sure(form):
+            keys = await self._appliance.accounts.keys(visitor.principal)
+            name = next((key.name for key in keys if key.id == form.get("key_id")), "")
+            return ask_again(
+                self._templates,
+                request,
+                visitor,
+                form,
+                question=f"Revoke the key “{name}”?",
+                words=_REVOKE_WORDS,
+                button="Revoke",
+                back="dashboard/account",
+            )
+        await self._appliance.accounts.revoke(visitor.principal, form.get("key_id", ""))
+        return respond.see_other("account#keys")
+
+    async def post_end_session(self, request: web.Request) -> web.Response:
+        """Sign out another browser."""
+        visitor, form = await self._sent(request)
+        await self._appliance.sessions.end_one(visitor.account, form.get("session", ""))
+        return respond.see_other("account#sessions")
+
+    async def _sent(self, request: web.Request) -> tuple[Visitor, dict[str, str]]:
+        """Return who sent a form of ours, and the form. Raises Unauthorized, Forbidden."""
+        form = await read_form(request, Pace(self._appliance.settings.uploads))
+        return await self._identity.sender(request, form), form
+
+    async def _shown(
+        self,
+        request: web.Request,
+        visitor: Visitor,
+        secret: str | None = None,
+        *,
+        problem: str = "",
+        http_status: int = 200,
+    ) -> web.Response:
+        appliance, account = self._appliance, visitor.account
+        return self._templates.page(
+            request,
+            "account.html",
+            http_status,
+            visitor=visitor,
+            section="account",
+            problem=problem,
+            mail=appliance.mail.enabled,
+            account=account,
+            plan=appliance.plans.of(account),
+            usage=await appliance.quota.usage(account),
+            resets_ms=next_month_s(time.time()) * 1000,
+            wants=await appliance.upgrades.wanted_by(account),
+            choices=self._choices(account),
+            upgrade=appliance.upgrades.settings.upgrade,
+            upgrade_words=_UPGRADE_WORDS,
+            keys=await appliance.accounts.keys(visitor.principal),
+            namespaces=[found.name for found in (await appliance.browse.namespaces(visitor.principal))[:_NAMESPACES]],
+            revoke_words=_REVOKE_WORDS,
+            secret=secret,
+            sessions=await appliance.sessions.of(account, request.cookies.get(SESSION_COOKIE)),
+        )
+
+    def _choices(self, account: Account) -> list[tuple[Plan, str]]:
+        """Return an account's own plan and the larger ones with the links to them; nothing where there is no choice."""
+        plans = self._appliance.plans
+        larger = plans.above(account)
+        own = [(plans.of(account), "")] if larger else []
+        return own + [(plan, self._appliance.upgrades.path(account, plan).lstrip("/")) for plan in larger]
