@@ -563,6 +563,39 @@ def _open_end(word: str) -> str:
     return "" if alone else " *"
 
 
+# Neighbours
+
+
+async def neighbours(conn: aiosqlite.Connection, wanted: Wanted, image_id: str) -> tuple[Image | None, Image | None]:
+    """Return the pictures before and after one in the list of its account, or of a namespace: newer and older.
+
+    Of `wanted` only account, namespace and time count.
+    """
+    rows = await conn.execute_fetchall(
+        "SELECT i.created_ms, i.seq FROM images i INDEXED BY sqlite_autoindex_images_1 "
+        "WHERE i.id = ? AND i.account = ?",
+        (image_id, wanted.account),
+    )
+    for created_ms, seq in rows:
+        posting = _filters(wanted)[0].postings[0] if wanted.namespace is not None else _account_posting(wanted)
+        newer = await _nearest(conn, wanted, posting, (created_ms, seq + 1), START)
+        older = await _nearest(conn, wanted, posting, _END, (created_ms, seq))
+        return newer, older
+    return None, None
+
+
+async def _nearest(
+    conn: aiosqlite.Connection, wanted: Wanted, posting: Posting, low: Position, high: Position
+) -> Image | None:
+    """Return the living picture at the end of a span that is bounded by a picture: the first above or below it."""
+    sql, values = _select(wanted, Plan(way="scan"), posting, low, high)
+    order = posting.order if low == _END else posting.order.replace(" DESC", "")
+    rows = await conn.execute_fetchall(f"{sql} {order} LIMIT 1", values)
+    found = [(row[0], row[1]) for row in rows]
+    step = await _fetched(conn, wanted, found, None, 1)
+    return next((each.image for each in step.placed), None)
+
+
 # Namespaces and tags
 
 

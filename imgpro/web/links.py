@@ -36,6 +36,11 @@ class Links:
         return self._with_query(f"{self.base}/{self._image.id}")
 
     @property
+    def qr(self) -> str:
+        """The link to the viewer page as a drawing."""
+        return self._with_query(f"{self.base}/{self._image.id}/qr.svg")
+
+    @property
     def src(self) -> str:
         """The picture in its own size, in a format that browsers show."""
         return self.picture(SRC_EXTENSION[self._image.blob.format])
