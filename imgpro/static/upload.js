@@ -1,128 +1,199 @@
-// Drop or paste a picture anywhere, see it go, be led to its page. Without this the form sends itself.
+// Drop, paste or choose pictures anywhere on the page: they are sent, and their links are there to be pasted elsewhere.
+// Without this the form sends itself.
 
+import { Problem, bytes, call } from "./api.js";
+import { FORMATS, chooseFormat, chosenFormat, copy, formatted } from "./copy.js";
+import { make } from "./elements.js";
+import { addresses, dropped, picturesOf, textOf } from "./intake.js";
+import { notify } from "./notify.js";
+import { Queue } from "./queue.js";
+import { Recents } from "./recent.js";
+import { Rows, images } from "./rows.js";
+
+const drop = document.getElementById("drop");
 const form = document.getElementById("upload");
-const chooser = form.elements.namedItem("file");
-const progress = form.querySelector(".progress");
-const bar = progress.querySelector("progress");
-const what = progress.querySelector(".what");
-const how = progress.querySelector(".how");
-const problem = form.querySelector(".problem");
+const fetching = document.getElementById("fetch");
+const results = document.getElementById("results");
 const status = document.getElementById("status");
-let running = null;
+const chooser = form.elements.namedItem("file");
+const folder = form.querySelector(".folder");
+const maxBytes = Number(drop.dataset.maxBytes);
+const title = document.title;
 
-for (const hint of form.querySelectorAll(".scripted")) hint.hidden = false;
+let format = chosenFormat();
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  take([...chooser.files]);
+const queue = new Queue({ changed: () => rows.soon(), stored: (image) => recents.add(image), ended });
+const recents = new Recents(results.querySelector(".recents"), drop.dataset.account, {
+  copy: copied,
+  changed: () => rows.draw(),
 });
-progress.querySelector(".cancel").addEventListener("click", () => running?.abort());
-// Back from the picture's page, a browser may show this one as it was left: busy for ever.
-addEventListener("pageshow", (event) => event.persisted && fail());
+const rows = new Rows(results, queue, recents, {
+  format: () => format,
+  copy: copied,
+  drawn: (count, progress) => {
+    drop.classList.toggle("small", count > 0);
+    document.title = progress ? `${progress} · ${title}` : title;
+  },
+});
 
-addEventListener("dragover", (event) => {
+drop.querySelector(".scripted").hidden = false;
+drop.classList.add("live");
+chooser.multiple = true;
+chooser.required = false;
+form.querySelector(".file span").textContent = "Choose pictures";
+folder.hidden = !("webkitdirectory" in HTMLInputElement.prototype);
+offerFormats();
+recents.load();
+
+form.querySelector("details").addEventListener("toggle", suggestNamespaces, { once: true });
+form.addEventListener("submit", (event) => event.preventDefault()); // choosing is enough
+chooser.addEventListener("change", () => {
+  take([...chooser.files]);
+  chooser.value = ""; // so that the same file can be chosen again
+});
+folder.querySelector("input").addEventListener("change", (event) => {
+  const found = picturesOf([...event.target.files]);
+  take(found.files, found.skipped);
+  event.target.value = "";
+});
+fetching?.addEventListener("submit", (event) => {
   event.preventDefault();
-  form.classList.add("over");
+  const field = fetching.elements.namedItem("url");
+  receiveText(field.value);
+  field.value = "";
+});
+
+let ours = false; // a picture of this page that is dragged over it is not meant to be uploaded again
+addEventListener("dragstart", () => (ours = true));
+addEventListener("dragend", () => (ours = false));
+addEventListener("dragover", (event) => {
+  if (ours) return;
+  event.preventDefault();
+  drop.classList.add("over");
 });
 addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) form.classList.remove("over");
+  if (!event.relatedTarget) drop.classList.remove("over");
 });
-addEventListener("drop", (event) => {
+addEventListener("drop", async (event) => {
+  if (ours || (isTyped(event.target) && !event.dataTransfer.files.length)) return;
   event.preventDefault();
-  form.classList.remove("over");
-  receive(event.dataTransfer);
+  drop.classList.remove("over");
+  const text = textOf(event.dataTransfer);
+  const { files, skipped } = await dropped(event.dataTransfer);
+  if (files.length || skipped) take(files, skipped);
+  else receiveText(text);
 });
 addEventListener("paste", (event) => {
-  const typing = event.target instanceof Element && event.target.matches("input, textarea");
-  if (typing && !event.clipboardData.files.length) return;
+  const data = event.clipboardData;
+  const typing = isTyped(event.target);
+  const several = typing && event.target.form === fetching && addresses(textOf(data)).length > 1;
+  if (typing && !data.files.length && !several) return;
   event.preventDefault();
-  receive(event.clipboardData);
+  if (data.files.length) take([...data.files]);
+  else receiveText(textOf(data));
+});
+addEventListener("beforeunload", (event) => {
+  if (queue.busy) event.preventDefault();
 });
 
-function receive(data) {
-  const text = (data.getData("text/uri-list") || data.getData("text/plain")).trim();
-  if (data.files.length) take([...data.files]);
-  else if (/^https?:\/\/\S+$/i.test(text) && form.dataset.import) fetchFrom(text);
-  else if (text) fail("That is neither a picture nor the address of one.");
+function receiveText(text) {
+  const found = addresses(text);
+  if (found.length && fetching) {
+    const fields = options(found.length);
+    enqueue(found.map((url) => ({ name: url, url, fields })));
+  } else if (text.trim()) notify("That is neither a picture nor the address of one.", { problem: true });
 }
 
-function take(files) {
-  if (running) return;
-  if (files.length > 1) return fail("One picture at a time, please.");
-  if (!files.length) return;
-  const [file] = files;
-  // Refused here as the server would, because a browser that is cut off while it sends never sees the answer.
-  if (file.size > Number(form.dataset.maxBytes)) {
-    return fail(`The file is too large. Send one of at most ${size(Number(form.dataset.maxBytes))}.`);
+function take(files, skipped = 0) {
+  if (skipped) {
+    const left = skipped === 1 ? "One file is no picture and was" : `${skipped} files are no pictures and were`;
+    notify(`${left} left out.`, { seconds: 8 });
   }
-  const body = new FormData(form);
-  body.set("file", file, file.name || "picture");
-  send(form.action, body, file.name || "Picture");
+  const fields = options(files.length);
+  enqueue(files.map((file) => ({ name: file.name || "picture", file, fields, ...refusal(file) })));
 }
 
-function fetchFrom(url) {
-  if (running) return;
-  const fields = Object.fromEntries([...new FormData(form)].filter(([key, value]) => key !== "file" && value !== ""));
-  send(form.dataset.import, JSON.stringify({ ...fields, url }), url);
+// Refused here as the server would, because a browser that is cut off while it sends never sees the answer.
+function refusal(file) {
+  if (file.size <= maxBytes) return {};
+  const message = `The file is too large. Send one of at most ${bytes(maxBytes)}.`;
+  return { refused: true, problem: new Problem(413, { message }) };
 }
 
-function send(address, body, name) {
-  const request = new XMLHttpRequest();
-  running = request;
-  problem.replaceChildren();
-  what.textContent = name;
-  how.textContent = "Starting";
-  status.textContent = `Sending ${name}`;
-  progress.hidden = false;
-  form.classList.add("busy");
-  bar.removeAttribute("value");
-  request.open("POST", address);
-  request.responseType = "json";
-  if (typeof body === "string") {
-    request.setRequestHeader("Content-Type", "application/json");
-    how.textContent = "Fetching";
-  } else {
-    request.upload.addEventListener("progress", (event) => {
-      bar.value = event.loaded / event.total;
-      how.textContent = `${size(event.loaded)} of ${size(event.total)}`;
+function isTyped(place) {
+  return place instanceof Element && place.matches("input:not([readonly], [type=file], [type=radio]), select, textarea");
+}
+
+// The options as they are now: whatever is changed later holds for what comes later.
+function options(count) {
+  const fields = Object.fromEntries([...new FormData(form)].filter(([name, value]) => name !== "file" && value !== ""));
+  if (count !== 1) delete fields.name;
+  form.elements.namedItem("name").value = "";
+  return fields;
+}
+
+function enqueue(things) {
+  if (!things.length) return;
+  queue.add(things);
+  if (queue.busy) say([things.length === 1 ? `Sending ${things[0].name}.` : `Sending ${things.length} pictures.`]);
+  rows.draw();
+  results.scrollIntoView({ block: "nearest" });
+}
+
+// Everything is done that was asked for: the links go to where they can be pasted from.
+async function ended(items) {
+  const done = images(items);
+  const failed = items.filter((item) => item.state === "failed");
+  const told = [];
+  rows.draw();
+  for (const item of queue.items) rows.rowOf(item)?.say("");
+  if (done.length) {
+    const row = done.length === 1 && rows.rowOf(items.find((item) => item.image));
+    // Whoever writes or presses something meanwhile is not interrupted.
+    const here = document.activeElement;
+    if (row && (here === document.body || here === chooser || here.matches(".link"))) row.select();
+    const what = await copyAll(done);
+    if (row) row.say(what);
+    else if (what) notify(what);
+    rows.draw();
+    told.push(done.length === 1 ? `${done[0].name} is uploaded.` : `${done.length} pictures are uploaded.`, what);
+  }
+  if (failed.length === 1) told.push(`${failed[0].name}:`, ...failed[0].problem.sentences);
+  else if (failed.length) told.push(`${failed.length} failed.`);
+  say(told);
+}
+
+async function copied(some) {
+  const refused = "The browser does not allow to copy. Select the text and copy it yourself.";
+  const what = await copyAll(some);
+  notify(what || refused, { problem: !what });
+}
+
+// Returns what to say of it, "" where the browser does not allow it.
+async function copyAll(some) {
+  const what = some.length === 1 ? FORMATS.find(([known]) => known === format)[1] : `${some.length} links`;
+  return (await copy(some.map((image) => formatted(image, format)).join("\n"))) ? `${what} copied.` : "";
+}
+
+function say(words) {
+  status.textContent = words.join(" ").trim();
+}
+
+function offerFormats() {
+  const place = results.querySelector(".formats");
+  for (const [value, word] of FORMATS) {
+    const radio = make("input", { type: "radio", name: "format", value, checked: value === format });
+    radio.addEventListener("change", () => {
+      format = value;
+      chooseFormat(value);
+      rows.draw();
     });
-    request.upload.addEventListener("load", () => {
-      bar.removeAttribute("value");
-      how.textContent = "Preparing";
-    });
+    place.append(make("label", {}, radio, word));
   }
-  request.addEventListener("load", () => finish(request));
-  request.addEventListener("error", () => fail("The connection was lost. Try again."));
-  request.addEventListener("abort", () => fail("Cancelled."));
-  request.send(body);
 }
 
-function finish(request) {
-  const answer = request.response;
-  if (request.status === 201 && answer) {
-    const page = new URL(answer.url);
-    status.textContent = "Done";
-    // By the last step of the path only: this page may have been opened under another name than links start with.
-    location.assign(new URL(page.pathname.split("/").pop() + page.search, location.href));
-    return;
-  }
-  const details = Object.values(answer?.details ?? {});
-  const next = details.length ? details : [answer?.action?.label].filter(Boolean).map((label) => `${label}.`);
-  fail(answer?.message ?? "The server gave no usable answer. Try again.", ...next);
-}
-
-function fail(...sentences) {
-  running = null;
-  progress.hidden = true;
-  form.classList.remove("busy");
-  status.textContent = "";
-  problem.replaceChildren(
-    ...sentences.map((sentence) => Object.assign(document.createElement("p"), { textContent: sentence })),
-  );
-}
-
-function size(bytes) {
-  if (bytes < 1024) return `${bytes} bytes`;
-  const unit = bytes < 1024 ** 2 ? [1024, "KB"] : [1024 ** 2, "MB"];
-  return `${(bytes / unit[0]).toFixed(1).replace(/\.0$/, "")} ${unit[1]}`;
+async function suggestNamespaces() {
+  const place = document.getElementById("namespaces");
+  const found = place && (await call("GET", "v1/namespaces").catch(() => null));
+  place?.append(...(found?.data ?? []).map((one) => make("option", { value: one.name })));
 }
