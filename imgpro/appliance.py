@@ -1,28 +1,34 @@
 """Builds every part in order and closes them in reverse. No other behaviour lives here."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from imgpro import __version__
 from imgpro.errors import ImgproError, WorkersUnusable
 from imgpro.flows.accounts import Accounts
+from imgpro.flows.archive import Archives
 from imgpro.flows.browse import Browse
 from imgpro.flows.change import Change
+from imgpro.flows.events import Events
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.home import Home
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.importing import Importing
 from imgpro.flows.ingest import Ingest
 from imgpro.flows.keyring import KeyRing
+from imgpro.flows.log_lines import LogLines
 from imgpro.flows.mail import Mail
 from imgpro.flows.making import Making
 from imgpro.flows.operate import Operate
+from imgpro.flows.overview import Overview
 from imgpro.flows.quota import Quota
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.replays import Replays
 from imgpro.flows.serve import Serve
 from imgpro.flows.sessions import Sessions
+from imgpro.flows.sign_in import SignIn
 from imgpro.flows.tickets import Tickets
 from imgpro.flows.upgrades import Upgrades
 from imgpro.flows.upkeep import Upkeep
@@ -47,28 +53,50 @@ class Appliance:
         self.db = db
         self.pool = pool
         self.draining = False
+        self.sources: Mapping[str, str] = {}
+        self.log_lines = LogLines()
         self.signer = Signer(data.secret)
         self.blobs = BlobStore(data, settings.storage.reserve_bytes)
         self.derivs = DerivativeCache(data.cache, data.tmp, settings.cache.max_bytes, self._disk_has_room)
         self.derivs.start()
         self.records = Records(db, settings.cache.records)
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
+        self.events = Events()
         making = Making()
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast)
+        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast, self.events)
         self._build_accounts()
         self.ingest = Ingest(
-            settings.uploads, db, self.blobs, self.derivs, pool, self.quota, self.records, self.hot, self.remove
+            settings.uploads,
+            db,
+            self.blobs,
+            self.derivs,
+            pool,
+            self.quota,
+            self.records,
+            self.hot,
+            self.remove,
+            self.events,
         )
         self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
         self.fetcher = Fetcher(settings.imports)
         self.importing = Importing(self.fetcher, self.ingest, self.quota)
-        self.change = Change(db, self.records, self.hot, self.remove, self.quota)
+        self.change = Change(db, self.records, self.hot, self.remove, self.quota, self.events)
         self.browse = Browse(db, self.signer)
+        self.archives = Archives(self.browse, self.records, self.blobs)
         self.replays = Replays(db)
         self.tickets = Tickets(db)
         self.operate = Operate(
-            db, self.ring, self.accounts, self.upgrades, self.plans, self.mail, self.remove, self.home
+            db,
+            self.ring,
+            self.accounts,
+            self.upgrades,
+            self.plans,
+            self.mail,
+            self.remove,
+            self.home,
+            self.sign_in,
         )
+        self.overview = Overview(settings, db, data, self.derivs, self.ring)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.ring)
 
     def _build_accounts(self) -> None:
@@ -76,8 +104,8 @@ class Appliance:
         settings, db, site_name = self.settings, self.db, self.settings.pages.site_name
         self.home = Home(settings.server.base_url)
         self.plans = PlanTable(settings.plans)
-        self.ring = KeyRing(db)
-        self.sessions = Sessions(settings.accounts.session_s, db)
+        self.ring = KeyRing(db, self.events, settings.accounts.session_s)
+        self.sessions = Sessions(settings.accounts.session_s, db, self.ring, self.events)
         self.mail = Mail(settings.mail, db)
         self.upgrades = Upgrades(
             settings.plans, site_name, self.plans, db, self.ring, self.mail, self.signer, self.home
@@ -102,11 +130,21 @@ class Appliance:
             self.records,
             self.hot,
         )
+        self.sign_in = SignIn(settings.accounts, site_name, db, self.mail, self.home)
 
     @classmethod
-    async def start(cls, settings: Settings, data_path: Path, *, serving: bool = True) -> "Appliance":
+    async def start(
+        cls,
+        settings: Settings,
+        data_path: Path,
+        *,
+        serving: bool = True,
+        sources: Mapping[str, str] | None = None,
+        log_lines: LogLines | None = None,
+    ) -> "Appliance":
         """Open the data directory, the database, the cache and the workers.
 
+        `sources` and `log_lines` are for the operator to see: where each setting came from, and the log's last lines.
         Without `serving` neither workers nor mail are started: enough for the operator's commands.
         Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable, ConfigError.
         """
@@ -123,11 +161,18 @@ class Appliance:
                 except ChildGone:
                     raise WorkersUnusable() from None
             appliance = cls(settings, data, db, pool)
+            appliance.sources = sources or {}
+            appliance.log_lines = log_lines or appliance.log_lines
             await appliance.upkeep.keep_ballast()
             if serving:
                 await appliance.mail.start()
             parts.pop_all()
         return appliance
+
+    def drain(self) -> None:
+        """Say that the server stops: what has no end of its own ends, and nothing like it begins."""
+        self.draining = True
+        self.events.close()
 
     async def close(self) -> None:
         """End everything that `start` began; what was acknowledged is on disk already.
@@ -139,6 +184,7 @@ class Appliance:
             for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
                 parts.push_async_callback(close)
             parts.push_async_callback(self.ring.note_uses)
+            parts.push_async_callback(self.sign_in.close)
             parts.push_async_callback(self.mail.stop)
 
     async def readiness(self) -> dict[str, bool]:

@@ -141,7 +141,9 @@ class Accounts(_Section, frozen=True):
         int | None, Meta(description="Requests for a key per network address in an hour, or `unlimited`.")
     ] = 20
     verify_link_s: Annotated[int, Meta(ge=300, description="How long the link in a verification mail works.")] = 86400
-    session_s: Annotated[int, Meta(ge=300, description="How long a browser stays signed in.")] = 30 * 86400
+    session_s: Annotated[int, Meta(ge=300, description="How long a browser stays signed in after its last visit.")] = (
+        30 * 86400
+    )
     requests_per_minute: Annotated[
         int | None, Meta(description="Uploads and imports with a key per account in a minute, or `unlimited`.")
     ] = 600

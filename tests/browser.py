@@ -1,6 +1,7 @@
 """A real browser and a look-out: what it complained about, and where it went besides our server."""
 
 import contextlib
+import time
 from urllib.parse import urlsplit
 
 LAN = "imgpro.lan"  # resolves to this machine in the browser only: plain http there is not a secure context
@@ -16,7 +17,7 @@ STATUS_NOISE = "Failed to load resource: the server responded with a status of "
 
 
 class Watch:
-    """What went wrong in a browser context, besides the statuses that a test expects."""
+    """What went wrong in a browser context, besides the statuses (or "lost" connections) that a test expects."""
 
     def __init__(self, context, hosts):
         self.context = context
@@ -34,7 +35,9 @@ class Watch:
 
     def _console(self, message):
         status = message.text.removeprefix(STATUS_NOISE)[:3]
-        if message.type in ("error", "warning") and not (status != message.text[:3] and status in self.expected):
+        if status == message.text[:3]:
+            status = "lost" if message.text.startswith("Failed to load resource: net::ERR_") else ""
+        if message.type in ("error", "warning") and status not in self.expected:
             self.troubles.append(f"console: {message.text}")
 
     def check(self):
@@ -42,3 +45,11 @@ class Watch:
             with contextlib.suppress(Exception):  # without script there is no list
                 self.troubles += [f"policy: {text}" for text in page.evaluate("window.violations ?? []")]
         assert self.troubles == []
+
+
+def until(page, expression, *more):
+    """Wait until a JavaScript expression holds. Playwright's own way needs `eval`, which our pages forbid."""
+    deadline = time.monotonic() + 15
+    while not page.evaluate(expression, *more):
+        assert time.monotonic() < deadline, f"never came true: {expression}"
+        page.wait_for_timeout(20)

@@ -4,6 +4,7 @@ const place = document.getElementById("reference");
 const root = new URL(place.dataset.root, location.href);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const METHODS = ["get", "put", "post", "patch", "delete"]; // no HEAD: it shows nothing that GET does not
+const OTHER_WAYS = ["apiKey", "keyInAddress"]; // to send a key; one is enough here
 // Not shown: what the document says about itself, which stands on this page already, and the choice to send empty fields.
 const none = () => () => null;
 
@@ -32,12 +33,12 @@ function show(spec) {
 function forTrying(spec) {
   // Links in answers start with the configured address; calls from here go to the one that is known to answer.
   spec.servers = [{ url: root.href.replace(/\/$/, "") }];
-  delete spec.components.securitySchemes.apiKey;
-  spec.security = withoutApiKey(spec.security);
+  for (const scheme of OTHER_WAYS) delete spec.components.securitySchemes[scheme];
+  spec.security = asBearer(spec.security);
   for (const path of Object.values(spec.paths)) {
     delete path.head;
     for (const operation of METHODS.map((method) => path[method]).filter(Boolean)) {
-      if (operation.security) operation.security = withoutApiKey(operation.security);
+      if (operation.security) operation.security = asBearer(operation.security);
       const form = operation.requestBody?.content?.["multipart/form-data"];
       const fields = form?.schema.properties ?? {};
       for (const field of Object.values(fields)) empty(field);
@@ -53,8 +54,8 @@ function forTrying(spec) {
   return spec;
 }
 
-function withoutApiKey(security) {
-  return security?.filter((one) => !("apiKey" in one));
+function asBearer(security) {
+  return security?.filter((one) => !OTHER_WAYS.some((scheme) => scheme in one));
 }
 
 function clear(node) {

@@ -8,16 +8,28 @@ from imgpro.web.account import AccountPages
 from imgpro.web.assets import Assets
 from imgpro.web.bodies import expect
 from imgpro.web.clients import Clients
+from imgpro.web.connect import ConnectPages
+from imgpro.web.dashboard import DashboardPages
 from imgpro.web.docs import DocumentHandlers
+from imgpro.web.events import EventHandlers
 from imgpro.web.health import HealthHandlers
+from imgpro.web.home import HomePages
 from imgpro.web.identity import Identity
 from imgpro.web.images import ImageHandlers
 from imgpro.web.keys import KeyHandlers
 from imgpro.web.mcp import McpHandlers
 from imgpro.web.media import MediaHandlers
-from imgpro.web.pages import ErrorPages, PageHandlers, Templates
+from imgpro.web.operator import OperatorPages
+from imgpro.web.operator_accounts import OperatorAccountPages
+from imgpro.web.own_account import OwnAccountPages
+from imgpro.web.pages import ErrorPages, Templates
+from imgpro.web.picgo import PicGoHandlers
+from imgpro.web.previews import PreviewHandlers
 from imgpro.web.server import Runner
+from imgpro.web.share import SharePages
+from imgpro.web.sign_in import SignInPages
 from imgpro.web.upload import UploadHandlers
+from imgpro.web.viewer import ViewerPages
 
 _ID = "{id:[0-9A-Za-z]{12}}"
 
@@ -35,13 +47,16 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
 
 def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list[web.RouteDef]:
     """Return every route."""
-    identity = Identity(appliance.ring, clients)
+    identity = Identity(appliance.ring, clients, appliance.signer)
     images = ImageHandlers(appliance, identity)
     uploads = UploadHandlers(appliance, clients, identity)
     media = MediaHandlers(appliance, clients, identity)
     keys = KeyHandlers(appliance, identity)
     mcp = McpHandlers(appliance, clients, identity)
-    pages = PageHandlers(appliance, clients, templates, identity)
+    pages = (
+        HomePages, SharePages, ViewerPages, PreviewHandlers, AccountPages, SignInPages, DashboardPages, OwnAccountPages,
+        ConnectPages, OperatorPages, OperatorAccountPages,
+    )  # fmt: skip
     health = HealthHandlers(appliance)
     assets = Assets()
     table = [
@@ -62,16 +77,11 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         web.post("/v1/keys/verify", keys.post_verify),
         web.delete("/v1/keys/{key_id:key_[0-9A-Za-z]{6,32}}", keys.delete_key),
         web.get("/v1/usage", keys.get_usage),
+        web.get("/v1/events", EventHandlers(appliance, clients, identity).get_events),
+        *PicGoHandlers(appliance, clients, identity).routes(),
         web.post("/mcp", mcp.post_message),
-        web.get("/", pages.get_home),
         *DocumentHandlers(appliance, clients, templates).routes(),
-        web.get(f"/{_ID}", pages.get_viewer),
-        web.get(f"/{_ID}/delete", pages.get_delete),
-        web.post(f"/{_ID}/delete", pages.post_delete),
-        web.delete(f"/{_ID}/delete", pages.post_delete),
-        web.get("/oembed", pages.get_oembed),
-        *AccountPages(appliance, clients, templates, identity).routes(),
-        web.get("/robots.txt", pages.get_robots),
+        *(route for kind in pages for route in kind(appliance, clients, templates, identity).routes()),
         web.get("/static/{name}", assets.get_asset),
         web.get("/healthz", health.get_healthz),
         web.get("/readyz", health.get_readyz),

@@ -1,6 +1,7 @@
 """Static files of the pages: read once at start, answered from memory with a strong ETag.
 
-A file that lies there as `NAME.gz` is served as NAME: as it is to whoever takes gzip, unpacked to the few who do not.
+Whoever takes gzip gets texts packed. A file that lies there as `NAME.gz` is served as NAME, unpacked to the few who do
+not.
 """
 
 import gzip
@@ -15,6 +16,8 @@ from imgpro.errors import NotFound
 from imgpro.web.images import not_modified
 
 _PACKED: Final = ".gz"
+_PACKABLE: Final = ("text/", "image/svg")
+_WORTH_BYTES: Final = 1_000  # below, packing saves no packet
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -26,16 +29,16 @@ _TYPES: Final = {
 
 
 class Asset(msgspec.Struct, frozen=True):
-    """One file, as it is kept in memory."""
+    """One file, as it is kept in memory: as it is, packed, or both."""
 
-    body: bytes
     kind: str
     tag: str
-    packed: bool
+    body: bytes | None
+    packed: bytes | None
 
 
 class Assets:
-    """`/static/{name}` and `/favicon.svg`."""
+    """`/static/{name}`."""
 
     def __init__(self) -> None:
         self._files: dict[str, Asset] = {}
@@ -43,9 +46,7 @@ class Assets:
             name = entry.name.removesuffix(_PACKED)
             kind = next((value for ending, value in _TYPES.items() if name.endswith(ending)), None)
             if kind is not None:
-                body = entry.read_bytes()
-                tag = hashlib.sha256(body).hexdigest()[:32]
-                self._files[name] = Asset(body, kind, tag, packed=name != entry.name)
+                self._files[name] = _asset(kind, entry.read_bytes(), packed=name != entry.name)
 
     async def get_asset(self, request: web.Request) -> web.Response:
         """Answer one file."""
@@ -57,17 +58,29 @@ class Assets:
             "Cache-Control": "public, max-age=300",
             "X-Content-Type-Options": "nosniff",
         }
-        as_packed = found.packed and takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        if found.packed:
-            headers["Vary"] = "Accept-Encoding"
-        if as_packed:
-            headers["Content-Encoding"] = "gzip"
+        body = found.body
         # Packed and unpacked are two representations: a strong tag names one of them.
-        headers["ETag"] = etag = f'"{found.tag}-gz"' if as_packed else f'"{found.tag}"'
+        headers["ETag"] = etag = f'"{found.tag}"'
+        if found.packed is not None:
+            headers["Vary"] = "Accept-Encoding"
+            if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+                headers["Content-Encoding"] = "gzip"
+                headers["ETag"] = etag = f'"{found.tag}-gz"'
+                body = found.packed
         if not_modified(request, etag):
             return web.Response(status=304, headers=headers)
-        plain = found.packed and not as_packed
-        return web.Response(body=gzip.decompress(found.body) if plain else found.body, headers=headers)
+        if body is None:
+            assert found.packed is not None
+            body = gzip.decompress(found.packed)
+        return web.Response(body=body, headers=headers)
+
+
+def _asset(kind: str, content: bytes, *, packed: bool) -> Asset:
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    if packed:
+        return Asset(kind, tag, None, content)
+    smaller = gzip.compress(content, mtime=0) if kind.startswith(_PACKABLE) and len(content) >= _WORTH_BYTES else None
+    return Asset(kind, tag, content, smaller)
 
 
 def takes_gzip(accepted: str) -> bool:

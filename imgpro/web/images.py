@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from imgpro.appliance import Appliance
 from imgpro.errors import RangeNotSatisfiable
 from imgpro.flows.hot import HotPicture
+from imgpro.flows.names import download_name
 from imgpro.flows.serve import OpenFile, Target
 from imgpro.web import respond
 from imgpro.web.identity import Identity
@@ -33,7 +34,7 @@ class ImageHandlers:
         target = await serve.target(match["id"], match["ext"], query.get("size"), view)
         headers = _headers(target)
         if query.get("download") in ("1", "true"):
-            headers["Content-Disposition"] = respond.attachment(_download_name(target))
+            headers["Content-Disposition"] = respond.attachment(download_name(target.image.name, target.content_type))
         if not_modified(request, target.etag):
             return web.Response(status=304, headers=headers)
         source = await serve.source(target, view)
@@ -127,13 +128,3 @@ def _range(request: web.Request, target: Target, size: int) -> tuple[int, int] |
         problem.size_bytes = size
         raise problem
     return start, end
-
-
-def _download_name(target: Target) -> str:
-    extension = target.content_type.partition("/")[2].partition("+")[0].replace("x-icon", "ico")
-    stem, dot, last = target.image.name.rpartition(".")
-    same = last.lower() in (extension, "jpg" if extension == "jpeg" else extension)
-    if dot and same:
-        return target.image.name
-    known = last.lower() in ("jpg", "jpeg", "png", "gif", "webp", "avif", "heic", "heif", "svg", "bmp", "ico")
-    return f"{stem if dot and known else target.image.name}.{extension}"

@@ -25,6 +25,7 @@ from imgpro.ids import random_base62
 from imgpro.settings import Server as ServerSettings
 from imgpro.web import respond
 from imgpro.web.access import AccessLog
+from imgpro.web.bodies import close_unread
 from imgpro.web.clients import Clients
 from imgpro.web.identity import PRINCIPAL
 from imgpro.web.images import hot_response
@@ -52,6 +53,7 @@ CONNECTION_OPTIONS: Final[dict[str, Any]] = {
 
 
 # Scripts of any origin may call: credentials are keys in a header, never cookies.
+_FOR_SCRIPTS: Final = ("/v1/", "/t/", "/mcp", "/upload", "/delete", "/heartbeat")
 PREFLIGHT: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
@@ -157,7 +159,7 @@ class Dispatch:
                 status=redirect.status, headers={"Location": redirect.headers["Location"], "Cache-Control": "no-store"}
             )
         except web.HTTPException as problem:
-            if request.method == hdrs.METH_OPTIONS and request.path.startswith(("/v1/", "/t/", "/mcp")):
+            if request.method == hdrs.METH_OPTIONS and request.path.startswith(_FOR_SCRIPTS):
                 return web.Response(status=204, headers=PREFLIGHT)
             plain = respond.from_http_exception(problem)
             response = self._pages.for_browser(request, problem.status) or plain
@@ -171,7 +173,7 @@ class Dispatch:
         if request.writer.output_size > 0:
             # A second answer now would be taken for the rest of the first.
             raise ConnectionResetError("an answer broke off")
-        _close_unread(request, response)
+        close_unread(request, response)
         return response
 
     def _problem(self, request: web.BaseRequest, problem: ImgproError) -> web.Response:
@@ -338,9 +340,3 @@ def _route(request: web.BaseRequest) -> str:
         if resource is not None:
             return resource.canonical
     return "-"
-
-
-def _close_unread(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """After an error with a body still on its way, the connection cannot be used again cheaply."""
-    if request.can_read_body and not request.content.is_eof():
-        response.force_close()

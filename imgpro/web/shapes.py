@@ -40,6 +40,7 @@ def _fields(found: model.Image, links: Links, *, to_owner: bool) -> dict[str, An
         "sizes": contract.Sizes(**sizes),
         "placeholder": blob.placeholder or None,
         "thumb": sizes["s"].src,
+        "frames": blob.frames if blob.frames > 1 else msgspec.UNSET,
         "expires_at": msgspec.UNSET if found.expires_ms is None else found.expires_ms // 1000,
         "signed_src": links.signed_src if to_owner and not found.public else msgspec.UNSET,
     }

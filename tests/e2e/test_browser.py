@@ -5,13 +5,14 @@ security policy, and requests to any other place must all be none.
 """
 
 import io
-import time
+import re
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from tests.browser import LAN
+from tests.browser import LAN, until
+from tests.e2e.uploads import CLIPBOARD, DROP, choose, opened, picture, uploaded
 from tests.peers import importing_from, picture_peer
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, running
@@ -53,14 +54,6 @@ def likeness(page, body):
     return sum(ImageStat.Stat(difference).mean) / 3
 
 
-def until(page, expression):
-    """Wait until the page says yes. (The browser library's own way needs `eval`, which these pages forbid.)"""
-    deadline = time.monotonic() + 15
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"never came true: {expression}"
-        page.wait_for_timeout(20)
-
-
 def natural(page):
     page.wait_for_load_state("load")
     return page.evaluate(
@@ -78,8 +71,8 @@ def test_a_form_without_script_ends_on_the_picture_and_can_take_it_back(visit, s
     body = (photos / "portrait-orientation6.jpg").read_bytes()
     page = visit(script=False, expected=[404])
     page.goto(base + "/")
-    assert not page.get_by_text("Drop it anywhere").is_visible()
-    page.set_input_files("input[type=file]", {"name": "dogs.jpg", "mimeType": "image/jpeg", "buffer": body})
+    assert not page.get_by_text("Drop or paste them anywhere").is_visible()
+    choose(page, picture("dogs.jpg", body))
     page.get_by_role("button", name="Upload").click()
     on_viewer(page, base)
     assert page.locator("h1").text_content() == "dogs.jpg"
@@ -97,11 +90,11 @@ def test_a_form_without_script_ends_on_the_picture_and_can_take_it_back(visit, s
 def test_a_form_without_script_that_fails_ends_on_words(visit, server):
     page = visit(script=False, expected=[415])
     page.goto(server.base + "/")
-    page.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
+    choose(page, picture("a.png", b"no picture"))
     page.get_by_role("button", name="Upload").click()
     assert page.locator("h1").text_content() == "This is not a picture format that is accepted here."
     page.get_by_role("link", name="Try again").click()
-    assert page.locator("h1").text_content() == "Upload a picture"
+    assert page.locator("h1").text_content() == "Upload pictures"
 
 
 FIXTURES = {
@@ -188,28 +181,14 @@ def test_nothing_moves_when_the_picture_comes(visit, server, photos):
     assert before == [page.locator(part).bounding_box() for part in (".stage a", "h1", ".shown")]
 
 
-DROP = """([bytes, name, type, text]) => {
-    const data = new DataTransfer();
-    if (bytes) data.items.add(new File([new Uint8Array(bytes)], name, {type}));
-    if (text) data.setData("text/uri-list", text);
-    const target = document.querySelector("footer, .note, body");
-    const over = new DragEvent("dragover", {dataTransfer: data, bubbles: true, cancelable: true});
-    const taken = !target.dispatchEvent(over);
-    const lit = document.getElementById("upload").classList.contains("over");
-    target.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
-    return [taken, lit];
-}"""
-
-
 @pytest.mark.parametrize("where", ["loopback", "lan"])
 def test_a_picture_dropped_anywhere_ends_on_its_page(visit, server, lan, where):
     base = server.base if where == "loopback" else lan
     page = visit()
     page.goto(base + "/")
     assert page.evaluate("isSecureContext") is (where == "loopback")
-    with page.expect_navigation():
-        assert page.evaluate(DROP, [list(PNG), "dropped.png", "image/png", ""]) == [True, True]
-    on_viewer(page, base)
+    assert page.evaluate(DROP, [list(PNG), "dropped.png", "image/png", ""]) == [True, True]
+    opened(page)
     assert page.locator("h1").text_content() == "dropped.png"
     assert likeness(page, PNG) < 6
 
@@ -218,9 +197,8 @@ def test_a_link_dropped_or_pasted_is_imported(visit, server, lan, peer_port):
     address = f"http://127.0.0.1:{peer_port}/far/away.png"
     page = visit()
     page.goto(lan + "/")
-    with page.expect_navigation():
-        page.evaluate(DROP, [None, "", "", address])
-    on_viewer(page, lan)
+    page.evaluate(DROP, [None, "", "", address])
+    opened(page)
     assert page.locator("h1").text_content() == "away.png"
     page.goto(lan + "/")
     page.evaluate(
@@ -231,25 +209,17 @@ def test_a_link_dropped_or_pasted_is_imported(visit, server, lan, peer_port):
     page.keyboard.press("Control+A")
     page.keyboard.press("Control+X")
     page.evaluate("document.getElementById('from').remove()")
-    with page.expect_navigation():
-        page.keyboard.press("Control+V")
-    on_viewer(page, lan)
+    page.keyboard.press("Control+V")
+    opened(page)
     assert natural(page) == [600, 450]
 
 
 def test_a_pasted_picture_ends_on_its_page(visit, server):
     page = visit(permissions=["clipboard-read", "clipboard-write"])
     page.goto(server.base + "/")
-    page.evaluate(
-        """async (bytes) => {
-            const blob = new Blob([new Uint8Array(bytes)], {type: "image/png"});
-            await navigator.clipboard.write([new ClipboardItem({"image/png": blob})]);
-        }""",
-        list(PNG),
-    )
-    with page.expect_navigation():
-        page.keyboard.press("Control+V")
-    on_viewer(page, server.base)
+    page.evaluate(CLIPBOARD, list(PNG))
+    page.keyboard.press("Control+V")
+    opened(page)
     assert likeness(page, PNG) < 6
 
 
@@ -257,7 +227,7 @@ def test_text_pasted_into_a_field_stays_there(visit, server):
     page = visit()
     page.goto(server.base + "/")
     page.get_by_text("Options").click()
-    name = page.get_by_label("Name")
+    name = page.get_by_label("Name, for one picture")
     name.fill("https://elsewhere.example/a.png")
     name.press("Control+A")
     name.press("Control+X")
@@ -274,46 +244,41 @@ def test_an_upload_shows_how_far_it_is_and_can_be_cancelled(visit, server, lan, 
     limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 500_000}
     slow.send("Network.emulateNetworkConditions", limits)
     file = photos / "photo-12mp-gps.jpg"
-    page.set_input_files("input[type=file]", file)
-    page.get_by_role("button", name="Upload").click()
-    until(page, "(v => v > 0.05 && v < 0.9)(document.querySelector('progress').value)")
-    assert page.locator(".what").text_content() == file.name
-    assert page.locator(".how").text_content().endswith("of 2.8 MB")
+    choose(page, file)
+    until(page, "(v => v > 0.05 && v < 0.9)(document.querySelector('.row progress').value)")
+    row = page.locator(".row")
+    assert row.locator(".name").text_content() == file.name
+    assert re.fullmatch(r"[0-9.]+ [KM]B of 2\.8 MB, [0-9.]+ KB/s", row.locator(".quiet").text_content())
     page.get_by_role("button", name="Cancel").click()
-    assert page.get_by_role("alert").text_content() == "Cancelled."
-    assert not page.locator("progress").is_visible()
+    assert row.locator(".quiet").text_content() == "Cancelled."
+    assert not row.locator("progress").is_visible()
     slow.send("Network.emulateNetworkConditions", {**limits, "uploadThroughput": -1})
-    with page.expect_navigation():
-        page.get_by_role("button", name="Upload").click()
+    page.get_by_role("button", name="Retry").click()
+    opened(page)
     assert page.locator("h1").text_content() == file.name
-    page.get_by_role("link", name="Delete").wait_for()
     page.go_back()
-    page.get_by_role("button", name="Upload").wait_for()
-    assert not page.locator("progress").is_visible()
+    page.get_by_text("Choose pictures").wait_for()
+    assert not page.locator("progress:visible").count()
 
 
 def test_a_failure_is_told_in_the_server_s_words_and_leaves_the_form_usable(visit, server, tmp_path):
     page = visit(expected=[415, 502, 422])
     page.goto(server.base + "/")
-    upload = page.get_by_role("button", name="Upload")
-    alert = page.get_by_role("alert")
-    page.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
-    upload.click()
-    alert.get_by_text("This is not a picture format that is accepted here.").wait_for()
-    assert "Send JPEG, PNG, GIF" in alert.text_content()
+    choose(page, picture("a.png", b"no picture"))
+    told = page.locator(".row").first
+    told.get_by_text("This is not a picture format that is accepted here.").wait_for()
+    assert "Send JPEG, PNG, GIF" in told.text_content()
     page.evaluate(DROP, [None, "", "", "http://127.0.0.1:1/a.png"])
-    alert.get_by_text("address").first.wait_for()
+    page.locator(".row", has_text="127.0.0.1:1").locator(".problem").get_by_text("address").first.wait_for()
     page.evaluate(DROP, [None, "", "", "just words"])
-    assert alert.text_content() == "That is neither a picture nor the address of one."
+    page.get_by_text("That is neither a picture nor the address of one.").wait_for()
     big = tmp_path / "big.png"
     big.write_bytes(bytes(20 * 1024 * 1024 + 1))
-    page.set_input_files("input[type=file]", big)
-    upload.click()
-    assert alert.text_content() == "The file is too large. Send one of at most 20 MB."
-    page.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": PNG})
-    with page.expect_navigation():
-        upload.click()
-    on_viewer(page, server.base)
+    choose(page, big)
+    assert told.locator(".problem").text_content() == "The file is too large. Send one of at most 20 MB."
+    assert not told.get_by_role("button", name="Retry").is_visible()
+    choose(page, picture("a.png", PNG))
+    opened(page)
 
 
 def test_a_private_picture_shows_through_its_link_only(visit, server, lan):
@@ -321,12 +286,11 @@ def test_a_private_picture_shows_through_its_link_only(visit, server, lan):
     page.goto(lan + "/")
     page.get_by_text("Options").click()
     page.get_by_label("Who can see it").select_option("false")
-    page.get_by_label("Name").fill("secret.png")
+    page.get_by_label("Name, for one picture").fill("secret.png")
     page.get_by_label("Keep for").select_option("3600")
-    page.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": PNG})
-    with page.expect_navigation():
-        page.get_by_role("button", name="Upload").click()
-    on_viewer(page, lan)
+    choose(page, picture("a.png", PNG))
+    assert "sig=" in uploaded(page)[0]
+    opened(page)
     assert "sig=" in page.url
     assert page.locator("h1").text_content() == "secret.png"
     assert page.get_by_text("Private: only people").is_visible()
@@ -345,6 +309,7 @@ def test_links_select_themselves_and_are_copied(visit, server, lan, where):
     page = visit(permissions=["clipboard-read", "clipboard-write"] if where == "loopback" else [])
     page.goto(f"{base}/{found['id']}")
     assert page.evaluate("'clipboard' in navigator") is (where == "loopback")
+    page.get_by_text("All formats").click()
     for label, text in {
         "Link": f"{base}/{found['id']}",
         "Picture": f"{base}/t/{found['id']}.png",
@@ -352,19 +317,19 @@ def test_links_select_themselves_and_are_copied(visit, server, lan, where):
         "HTML": f'<a href="{base}/{found["id"]}"><img src="{base}/t/{found["id"]}.png" width="600" height="450" alt=""></a>',
         "BBCode": f"[url={base}/{found['id']}][img]{base}/t/{found['id']}.png[/img][/url]",
     }.items():
-        field = page.get_by_label(label, exact=True)
+        field = page.get_by_role("textbox", name=label, exact=True)
         field.click()
         assert field.evaluate("one => one.value.slice(one.selectionStart, one.selectionEnd)") == text
         button = page.get_by_role("button", name=f"Copy {label}")
         button.click()
-        until(page, "document.getElementById('status').textContent.includes('copied')")
+        page.get_by_text(f"{label} copied.").wait_for()
         assert button.text_content() == "Copied"
         page.evaluate(
             "(() => { const a = document.createElement('textarea'); a.id = 'to'; document.body.append(a); a.focus() })()"
         )
         page.keyboard.press("Control+V")
         assert page.evaluate("document.getElementById('to').value") == text
-        page.evaluate("document.getElementById('to').remove(); document.getElementById('status').textContent = ''")
+        page.evaluate("document.getElementById('to').remove()")
 
 
 def test_all_pages_fit_every_width_in_both_schemes(visit, server):
@@ -389,10 +354,11 @@ def test_all_pages_fit_every_width_in_both_schemes(visit, server):
 def test_the_keyboard_reaches_everything_and_the_focus_is_seen(visit, server):
     found = server.must_upload(PNG, "a.png")
     page = visit()
-    for url, least in ((found["url"], 15), (server.base + "/", 5)):
+    for url, least in ((found["url"], 31), (server.base + "/", 5)):
         page.goto(url)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
         reached = []
-        for _ in range(40):
+        for _ in range(60):
             page.keyboard.press("Tab")
             here = page.evaluate(
                 """(() => { const e = document.activeElement; const s = getComputedStyle(e);
@@ -405,10 +371,12 @@ def test_the_keyboard_reaches_everything_and_the_focus_is_seen(visit, server):
         assert len(reached) >= least, reached
         assert all(style != "none" and width >= 1 for _, style, width in reached), reached
     page.goto(server.base + "/")
-    chooser = page.get_by_label("Picture file")
+    chooser = page.get_by_label("Choose pictures")
     chooser.focus()
-    chooser.set_input_files({"name": "typed.png", "mimeType": "image/png", "buffer": PNG})
-    page.keyboard.press("Tab")
+    chooser.set_input_files(picture("typed.png", PNG))
+    uploaded(page)
+    for _ in range(2):
+        page.keyboard.press("Tab")
     with page.expect_navigation():
         page.keyboard.press("Enter")
     assert page.locator("h1").text_content() == "typed.png"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.pictures import encoded, make_image
 from tests.servers import ROOT, UNLIMITED, Server, running
+from tests.signed_in import by_key, claimed
 
 PNG = encoded(make_image("RGB", (32, 24)), "PNG")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -49,7 +50,7 @@ def test_the_first_start_prints_a_link_that_makes_the_operator_once(tmp_path):
         assert made.status == 200
         key = re.search(rb"img_live_[0-9A-Za-z]{32}", made.body)[0].decode()
         cookie = made.headers["Set-Cookie"].partition(";")[0]
-        assert b"op@example.org" in server.get("/dashboard", Cookie=cookie).body
+        assert b"op@example.org" in server.get("/dashboard/account", Cookie=cookie).body
         usage = server.api("GET", "/v1/usage", key=key).json()
         assert usage["plan"] == "operator"
         assert usage["uploads"]["limit"] is None
@@ -187,11 +188,22 @@ def test_vouching_keeps_the_only_key(server):
     assert done.stdout.splitlines()[1] == f"removed: {', '.join(made['key_id'] for made in strangers)}"
 
 
-def test_the_dashboard_shows_the_operator_what_waits(tmp_path):
+def test_the_command_line_prints_a_link_that_signs_in(server):
+    server.new_key("lost@example.org")
+    done = imgpro("accounts", "sign-in-link", "Lost@example.org", data=server.data)
+    assert (done.returncode, done.stderr) == (0, "")
+    link = done.stdout.strip()
+    assert re.fullmatch(rf"{server.base}/sign-in\?t=\w{{32}}", link)
+    assert b"lost@example.org" in server.get(link).body
+    done = imgpro("accounts", "sign-in-link", "nobody@example.org", data=server.data)
+    assert done.returncode != 0
+    assert "There is no account nobody@example.org." in done.stderr
+
+
+def test_the_operators_page_shows_what_waits(tmp_path):
     env = {**UNLIMITED, "IMGPRO_PLANS_FREE_UPLOADS": "0"}
     with running(tmp_path / "data", env) as server:
-        made = claim(server, re.search(r"http://\S+/setup\?t=\w+", server.log())[0])
-        cookie = made.headers["Set-Cookie"].partition(";")[0]
+        operator = claimed(server)
         ann, bob = server.new_key("ann@example.org"), server.new_key("bob@example.org")
         server.api("POST", "/v1/keys", {"email": "new@example.org"})
         for key in (ann, bob):
@@ -199,27 +211,21 @@ def test_the_dashboard_shows_the_operator_what_waits(tmp_path):
                 server.upload(PNG, key=key).json()["action"]["url"].removeprefix(server.base).partition("?")
             )
             assert server.request("POST", path, query.encode(), FORM).status == 200
-        page = server.get("/dashboard", Cookie=cookie).body.decode()
+        page = operator.get("/operator").body.decode()
         assert "new@example.org" in page
         assert "/verify?t=" in page
-        form = {**FORM, "Cookie": cookie, "Origin": server.base}
         for email, decision in (("ann@example.org", "approve"), ("bob@example.org", "decline")):
             assert f"<strong>{email}</strong> asks for Pro" in page
-            sent = f"email={email}&decision={decision}".encode()
-            assert server.request("POST", "/dashboard/decide", sent, form).status == 303
+            assert operator.post("/operator/decide", email=email, decision=decision).status == 303
         assert [server.api("GET", "/v1/usage", key=key).json()["plan"] for key in (ann, bob)] == ["pro", "free"]
-        member = server.request("POST", "/dashboard/sign-in", f"key={ann}".encode(), {**FORM, "Origin": server.base})
-        theirs = member.headers["Set-Cookie"].partition(";")[0]
-        assert b"Requests" not in server.get("/dashboard", Cookie=theirs).body
-        sent = b"email=bob@example.org&decision=approve"
-        assert server.request("POST", "/dashboard/decide", sent, {**form, "Cookie": theirs}).status == 403
+        member = by_key(server, ann)
+        assert member.get("/operator").status == 403
+        assert member.post("/operator/decide", email="bob@example.org", decision="approve").status == 403
 
 
 def test_a_terminal_obeys_no_name(server):
     key = server.new_key("esc@example.org")
-    sign_in = server.request("POST", "/dashboard/sign-in", f"key={key}".encode(), {**FORM, "Origin": server.base})
-    form = {**FORM, "Cookie": sign_in.headers["Set-Cookie"].partition(";")[0], "Origin": server.base}
-    answer = server.request("POST", "/dashboard/keys", b"name=x%1b%5d0%3bPWNED%07&abilities=all", form)
+    answer = by_key(server, key).post("/dashboard/keys", name="x\x1b]0;PWNED\x07", abilities="all")
     assert answer.status == 422
     with sqlite3.connect(server.data / "imgpro.db") as conn:  # even if one gets in some other way
         conn.execute(
@@ -236,7 +242,7 @@ def test_a_terminal_obeys_no_name(server):
 def test_another_user_is_told_whose_data_it_is(server):
     server.data.chmod(0o700)
     # Loaded first: the other user may have no way to this Python.
-    code = "import os, sys; from imgpro.cli.commands import cli; os.setuid(65534); "
+    code = "import os, sys, imgpro.cli.office; from imgpro.cli.commands import cli; os.setuid(65534); "
     code += "cli(['accounts', 'list', '--data', sys.argv[1]], prog_name='imgpro')"
     done = subprocess.run(
         [sys.executable, "-c", code, server.data], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60

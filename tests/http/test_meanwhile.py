@@ -7,6 +7,7 @@ import pytest
 
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, bearer, held_open, multipart, running
+from tests.signed_in import by_key
 
 PNG = encoded(make_image("RGB", (64, 48)), "PNG")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -59,15 +60,11 @@ def test_an_end_that_is_taken_away_is_judged_by_the_plan_of_now(server):
 def test_revoking_a_key_signs_out_the_browsers_it_signed_in(server):
     owner = server.new_key("ann@example.org")
     leaked = server.api("POST", "/v1/keys", {"name": "leaked"}, key=owner).json()
-    cookies = []
-    for key in (owner, leaked["key"]):
-        answer = server.request("POST", "/dashboard/sign-in", f"key={key}".encode(), {**FORM, "Origin": server.base})
-        cookies.append(answer.headers["Set-Cookie"].partition(";")[0])
+    browsers = [by_key(server, key) for key in (owner, leaked["key"])]
     assert server.api("DELETE", f"/v1/keys/{leaked['key_id']}", key=owner).status == 200
-    assert b"Sign out" in server.get("/dashboard", Cookie=cookies[0]).body
-    assert b"Sign out" not in server.get("/dashboard", Cookie=cookies[1]).body
-    form = {**FORM, "Origin": server.base, "Cookie": cookies[1]}
-    assert server.request("POST", "/dashboard/keys", b"name=x", form).status == 401
+    assert b"Sign out" in browsers[0].get("/dashboard/account").body
+    assert browsers[1].get("/dashboard/account").status == 303
+    assert browsers[1].post("/dashboard/keys", name="x").status == 401
 
 
 def test_vouching_again_lets_no_stranger_in(server):
@@ -121,9 +118,8 @@ def test_the_holder_of_a_ticket_learns_nothing_of_the_account(tmp_path):
 def test_what_is_approved_is_what_was_seen(tmp_path):
     with running(tmp_path / "data", {**UNLIMITED, "IMGPRO_PLANS_FREE_UPLOADS": "0"}) as server:
         key = server.new_key("ann@example.org")
-        page = server.request("POST", "/dashboard/sign-in", f"key={key}".encode(), {**FORM, "Origin": server.base})
-        cookie = page.headers["Set-Cookie"].partition(";")[0]
-        offers = re.findall(r'href="\./(upgrade/[^"]+)"', server.get("/dashboard", Cookie=cookie).body.decode())
+        page = by_key(server, key).get("/dashboard/account").body.decode()
+        offers = re.findall(r'href="\.\./(upgrade/[^"]+)"', page)
         links = {link.partition("?")[0]: link.replace("&amp;", "&").partition("?")[2] for link in offers}
         for plan in ("upgrade/pro", "upgrade/max"):
             assert server.request("POST", f"/{plan}", links[plan].encode(), FORM).status == 200

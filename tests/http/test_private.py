@@ -6,6 +6,7 @@ import pytest
 
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, running
+from tests.signed_in import SignedIn
 
 PNG = encoded(make_image("RGB", (400, 300)), "PNG")
 SHORT = "public, max-age=31536000, immutable, s-maxage=300"
@@ -188,24 +189,25 @@ def test_forms_of_other_sites_do_nothing(server, owner):
         for path in ("/dashboard/keys", "/dashboard/revoke", "/dashboard/sign-out", "/dashboard/sign-in"):
             answer = server.request("POST", path, b"name=x", {**form, **headers})
             assert answer.status == 403, (path, headers, answer)
-    assert server.get("/dashboard", Cookie=cookie).body.count(b"Revoke") > 0
+    assert server.get("/dashboard/account", Cookie=cookie).body.count(b"Revoke") > 0
 
 
 def test_the_dashboard_makes_and_revokes_keys_and_signs_out_everywhere(server):
     key = server.new_key("dash@private.example")
-    first, second = sign_in(server, key), sign_in(server, key)
-    form = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": first, "Origin": server.base}
-    page = server.request("POST", "/dashboard/keys", b"name=Phone&abilities=upload", form).body.decode()
+    first, second = SignedIn(server, sign_in(server, key)), SignedIn(server, sign_in(server, key))
+    page = first.post("/dashboard/keys", name="Phone", abilities="upload").body.decode()
     made = re.search("img_live_[0-9A-Za-z]{32}", page)[0]
     assert server.upload(PNG, key=made).status == 201
     assert server.api("GET", "/v1/usage", key=made).status == 403
-    assert made not in server.get("/dashboard", Cookie=first).body.decode()
+    assert made not in first.get("/dashboard/account").body.decode()
     key_id = [row["key_id"] for row in server.api("GET", "/v1/keys", key=key).json()["data"] if row["name"] == "Phone"]
-    assert server.request("POST", "/dashboard/revoke", f"key_id={key_id[0]}".encode(), form).status == 303
+    assert first.post("/dashboard/revoke", key_id=key_id[0]).status == 200  # asks first
+    assert server.upload(PNG, key=made).status == 201
+    assert first.post("/dashboard/revoke", key_id=key_id[0], sure="1").status == 303
     assert server.upload(PNG, key=made).status == 401
-    assert server.request("POST", "/dashboard/sign-out", b"all=1", form).status == 303
-    for cookie in (first, second):
-        assert b"Sign in" in server.get("/dashboard", Cookie=cookie).body
+    assert first.post("/dashboard/sign-out", all="1").status == 303
+    for browser in (first, second):
+        assert b"Sign in" in browser.get("/dashboard").body
 
 
 def test_signing_in_needs_a_key_that_may_do_everything(server):

@@ -15,6 +15,7 @@ from imgpro.flows.letters import (
     MAX_NAME_CHARS,
     message_bytes,
     shown_name,
+    sign_in_letter,
     upgrade_approved_letter,
     upgrade_requested_letter,
     verification_letter,
@@ -79,6 +80,7 @@ def letters():
         verification(),
         verification(account=msgspec.structs.replace(ANN, verified_ms=1)),
         verification(key_name=None, network=None),
+        sign_in_letter(site_name="imgpro", account=ANN, network="192.0.2.7", link=LINK, **TIMES),
         upgrade_approved_letter(account=ANN, **plan),
         upgrade_requested_letter(operator=OPERATOR, account=ANN, **plan),
     ]
@@ -123,8 +125,15 @@ def test_what_is_not_known_is_left_out():
     assert "network" not in text
 
 
+def test_a_link_that_signs_in_says_what_it_is_worth():
+    letter = letters()[3]
+    assert (letter.recipient, letter.subject) == ("ann@nas.local", "Sign in at imgpro")
+    for words in ("From the network address: 192.0.2.7\n", "works until 15 November 2023, 22:13 UTC, once", "nobody"):
+        assert words in letter.body_text
+
+
 def test_letters_about_plans():
-    approved, requested = letters()[3:]
+    approved, requested = letters()[4:]
     assert (approved.account, approved.recipient, approved.subject) == (
         7,
         "ann@nas.local",

@@ -20,7 +20,7 @@ from imgpro.appliance import Appliance
 from imgpro.errors import ImgproError, OperatorError, ValidationError
 from imgpro.flows import browse, email_address, fetch, options, replays
 from imgpro.settings import Settings, Storage
-from imgpro.web import app, contract, keys, respond, upload
+from imgpro.web import app, contract, contract_requests, keys, respond, upload
 from imgpro.web.clients import Clients
 from imgpro.web.pages import Templates
 
@@ -34,17 +34,41 @@ ANEW = "run `python docs/make_openapi.py`"
 # Routes that are no interface for programs: forms and pages for people, which change as they need.
 PAGES = {
     "/": "the upload form",
+    "/{id}/qr.svg": "a drawing on the page of a picture",
+    "/{id}/edit": "the form there",
+    "/{id}/remove": "the question there, and its button",
+    "/share": "what a device's share sheet sends, found in the manifest",
+    "/import": "what a bookmark opens, and the button on its page",
+    "/manifest.webmanifest": "for browsers, which find it on every page",
     "/verify": "the mailed link, and the button on its page",
     "/upgrade/{plan}": "an upgrade's link, and the button on its page",
     "/upgrade/{plan}/return": "the way back from a checkout, between the operator and it",
     "/setup": "the form that makes the operator's account",
     "/join": "the form that an invitation opens",
-    "/dashboard": "what an account sees of itself",
-    "/dashboard/sign-in": "a form there",
+    "/dashboard": "the pictures of who is signed in",
+    "/dashboard/account": "what an account sees of itself",
+    "/dashboard/zip": "a form of the gallery",
+    "/dashboard/connect": "the programs that can be connected",
+    "/dashboard/connect/{program}": "what one of them needs, and the button that makes it",
+    "/dashboard/connect/{program}/file": "a form there",
+    "/dashboard/connect/{program}/revoke": "a form there",
+    "/dashboard/connect/{program}/arrived": "what its script asks",
+    "/dashboard/connect/{program}/phone": "the same on a phone, by a code",
+    "/dashboard/sign-in": "the ways in",
+    "/dashboard/sign-in/link": "a form there",
+    "/sign-in": "a link that signs in, and the button on its page",
     "/dashboard/sign-out": "a form there",
     "/dashboard/keys": "a form there",
     "/dashboard/revoke": "a form there",
-    "/dashboard/decide": "a form there",
+    "/dashboard/end-session": "a form there",
+    "/operator": "what the operator sees",
+    "/operator/accounts": "what the operator sees",
+    "/operator/accounts/{id}": "what the operator sees, and the forms there",
+    "/operator/settings": "what the operator sees",
+    "/operator/log": "what the operator sees",
+    "/operator/decide": "a form there",
+    "/operator/invite": "a form there",
+    "/operator/pictures": "a form there",
     "/robots.txt": "for crawlers, who know it",
     "/static/{name}": "style and scripts of the pages",
 }
@@ -199,7 +223,8 @@ def test_every_example_fits(status, kind, schema, value):
     assert faults(schema, value) == []
     if kind != "application/json" or "$ref" not in schema:
         return
-    struct = getattr(contract, schema["$ref"].rpartition("/")[2])
+    name = schema["$ref"].rpartition("/")[2]
+    struct = getattr(contract, name, None) or getattr(contract_requests, name)
     decoded = msgspec.convert(value, struct)
     assert msgspec.to_builtins(decoded) == value  # nothing in it that the struct does not know
 
@@ -292,19 +317,39 @@ def test_the_struct_decodes_every_error(kind):
 @pytest.mark.parametrize(
     ("struct", "check", "body"),
     [
-        (contract.ChangeRequest, options.parse_changes, {"name": "a.png", "description": None, "tags": "a,b"}),
-        (contract.ChangeRequest, options.parse_changes, {"tags": ["a", "b"], "tag_mode": "remove", "public": 0}),
-        (contract.ChangeRequest, options.parse_changes, {"public": "true", "namespace": None, "date": "", "ttl": ""}),
-        (contract.ChangeRequest, options.parse_changes, {"ttl": 300, "date": "2026-05-31T18:30:00+02:00"}),
+        (contract_requests.ChangeRequest, options.parse_changes, {"name": "a.png", "description": None, "tags": "a,b"}),
         (
-            contract.ImportRequest,
+            contract_requests.ChangeRequest,
+            options.parse_changes,
+            {"tags": ["a", "b"], "tag_mode": "remove", "public": 0},
+        ),
+        (
+            contract_requests.ChangeRequest,
+            options.parse_changes,
+            {"public": "true", "namespace": None, "date": "", "ttl": ""},
+        ),
+        (contract_requests.ChangeRequest, options.parse_changes, {"ttl": 300, "date": "2026-05-31T18:30:00+02:00"}),
+        (
+            contract_requests.ImportRequest,
             lambda body: imported(body),
             {"url": "HTTPS://example.com/a", "name": "", "ttl": "5m"},
         ),
-        (contract.ImportRequest, lambda body: imported(body), {"url": "http://e", "public": False, "tags": None}),
-        (contract.KeyRequest, lambda body: asked(body), {"email": "ann@example.org", "abilities": ["upload"]}),
-        (contract.KeyRequest, lambda body: asked(body), {"email": "a@nas", "abilities": "read,upload", "name": ""}),
-        (contract.VerifyRequest, lambda body: keys.parse_email_field(body, None), {"email": "ann@example.org"}),
+        (
+            contract_requests.ImportRequest,
+            lambda body: imported(body),
+            {"url": "http://e", "public": False, "tags": None},
+        ),
+        (contract_requests.KeyRequest, lambda body: asked(body), {"email": "ann@example.org", "abilities": ["upload"]}),
+        (
+            contract_requests.KeyRequest,
+            lambda body: asked(body),
+            {"email": "a@nas", "abilities": "read,upload", "name": ""},
+        ),
+        (
+            contract_requests.VerifyRequest,
+            lambda body: keys.parse_email_field(body, None),
+            {"email": "ann@example.org"},
+        ),
     ],
 )
 def test_struct_and_check_take_the_same(struct, check, body):
@@ -316,19 +361,46 @@ def test_struct_and_check_take_the_same(struct, check, body):
 @pytest.mark.parametrize(
     ("struct", "check", "field", "wrong"),
     [
-        *((contract.ChangeRequest, options.parse_changes, "name", wrong) for wrong in (None, 1, True, "", "x" * 256)),
-        *((contract.ChangeRequest, options.parse_changes, "description", wrong) for wrong in (1, [], "x" * 2001)),
-        *((contract.ChangeRequest, options.parse_changes, "tags", wrong) for wrong in (None, 1, {}, [1], ["x" * 51])),
-        *((contract.ChangeRequest, options.parse_changes, "public", wrong) for wrong in (None, 2, "yes", 1.5)),
-        *((contract.ChangeRequest, options.parse_changes, "ttl", wrong) for wrong in (299, 7_776_001, "1y", True)),
-        *((contract.ChangeRequest, options.parse_changes, "date", wrong) for wrong in (1, "31.5.2026", "2026-05")),
-        *((contract.ImportRequest, lambda body: imported(body), "name", wrong) for wrong in (1, True, "x" * 256)),
-        *((contract.ImportRequest, lambda body: imported(body), "ttl", wrong) for wrong in (True, 299, 1.5, "")),
-        *((contract.ImportRequest, lambda body: imported(body), "public", wrong) for wrong in (2, "yes", [])),
-        *((contract.ImportRequest, lambda body: imported(body), "tags", wrong) for wrong in (1, {}, [1])),
-        *((contract.KeyRequest, lambda body: asked(body), "abilities", wrong) for wrong in ([], ["admin"], "admin", 1)),
-        *((contract.KeyRequest, lambda body: asked(body), "name", wrong) for wrong in (None, 1, "x" * 101, " " * 101)),
-        *((contract.KeyRequest, lambda body: asked(body), "email", wrong) for wrong in (1, "ann", "a@b" * 99)),
+        *(
+            (contract_requests.ChangeRequest, options.parse_changes, "name", wrong)
+            for wrong in (None, 1, True, "", "x" * 256)
+        ),
+        *(
+            (contract_requests.ChangeRequest, options.parse_changes, "description", wrong)
+            for wrong in (1, [], "x" * 2001)
+        ),
+        *(
+            (contract_requests.ChangeRequest, options.parse_changes, "tags", wrong)
+            for wrong in (None, 1, {}, [1], ["x" * 51])
+        ),
+        *((contract_requests.ChangeRequest, options.parse_changes, "public", wrong) for wrong in (None, 2, "yes", 1.5)),
+        *(
+            (contract_requests.ChangeRequest, options.parse_changes, "ttl", wrong)
+            for wrong in (299, 7_776_001, "1y", True)
+        ),
+        *(
+            (contract_requests.ChangeRequest, options.parse_changes, "date", wrong)
+            for wrong in (1, "31.5.2026", "2026-05")
+        ),
+        *(
+            (contract_requests.ImportRequest, lambda body: imported(body), "name", wrong)
+            for wrong in (1, True, "x" * 256)
+        ),
+        *(
+            (contract_requests.ImportRequest, lambda body: imported(body), "ttl", wrong)
+            for wrong in (True, 299, 1.5, "")
+        ),
+        *((contract_requests.ImportRequest, lambda body: imported(body), "public", wrong) for wrong in (2, "yes", [])),
+        *((contract_requests.ImportRequest, lambda body: imported(body), "tags", wrong) for wrong in (1, {}, [1])),
+        *(
+            (contract_requests.KeyRequest, lambda body: asked(body), "abilities", wrong)
+            for wrong in ([], ["admin"], "admin", 1)
+        ),
+        *(
+            (contract_requests.KeyRequest, lambda body: asked(body), "name", wrong)
+            for wrong in (None, 1, "x" * 101, " " * 101)
+        ),
+        *((contract_requests.KeyRequest, lambda body: asked(body), "email", wrong) for wrong in (1, "ann", "a@b" * 99)),
     ],
 )
 def test_struct_and_check_refuse_the_same(struct, check, field, wrong):
