@@ -155,6 +155,9 @@ def scenes(studio, server, ann, op, empty):
 
     photo = shared("photo-12mp-gps.jpg", key=ann[0], namespace="holiday-2026", tags="sea,trip", description="The bay.")
     alpha, public = shared("window-alpha.png"), shared("screenshot-1440p.png", ttl="7d")
+    studio.take("gallery", "/dashboard", cookie=ann[1])
+    studio.take("gallery-search", "/dashboard?q=harbour", cookie=ann[1])
+    studio.take("gallery-empty", "/dashboard", cookie=empty)
     studio.take("home", "/")
     studio.take("home-one", "/", act=choose_one)
     studio.take("home-three", "/", act=choose_three)
@@ -162,12 +165,9 @@ def scenes(studio, server, ann, op, empty):
     studio.take("viewer", f"/{public['id']}", full=True)
     studio.take("viewer-alpha", f"/{alpha['id']}")
     studio.take("viewer-owner", f"/{photo['id']}", cookie=ann[1], full=True)
-    studio.take("viewer-zoom", f"/{public['id']}", act=lambda page, size: page.locator(".stage a").first.click())
+    studio.take("viewer-zoom", f"/{public['id']}", act=lambda page, size: page.locator(".stage img").last.click())
     studio.take("gone", "/abcdefghijkl")
     studio.take("sign-in", "/dashboard")
-    studio.take("gallery", "/dashboard", cookie=ann[1])
-    studio.take("gallery-search", "/dashboard?q=harbour", cookie=ann[1])
-    studio.take("gallery-empty", "/dashboard", cookie=empty)
     studio.take("account", "/dashboard/account", cookie=ann[1], full=True)
     studio.take("connect", "/dashboard/connect", cookie=ann[1], full=True)
     studio.take("connect-sharex", "/dashboard/connect/sharex", cookie=ann[1], full=True)
@@ -192,6 +192,7 @@ def main():
         server = Server(data, env).start()
         try:
             keys = [server.new_key(f"{who}@example.org") for who in ("ann", "ben")]
+            server.operate("plan", email="ann@example.org", plan="pro")
             op = operator(server)
             fill(server, keys[0], chosen.count)
             server.stop()

@@ -20,20 +20,17 @@ from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity, Visitor
-from imgpro.web.pages import Templates, show_date
+from imgpro.web.pages import PageGroup, Templates, show_date
 from imgpro.web.sessions import SessionCookies
 
 _LINK_FIELDS: Final = ("t", "exp", "sig")
 
 
-class AccountPages:
+class AccountPages(PageGroup):
     """`/verify`, `/upgrade/{plan}`, `/setup`, `/join` and what their forms do."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
+        super().__init__(appliance, clients, templates, identity)
         self._cookies = SessionCookies(appliance, clients)
 
     def routes(self) -> list[web.RouteDef]:

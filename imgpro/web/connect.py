@@ -13,7 +13,6 @@ import msgspec
 import segno
 from aiohttp import web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import Action, Forbidden, KeyLimitReached, NotFound, RateLimited, Unauthorized
 from imgpro.flows.accounts import KeyRequest
 from imgpro.flows.browse import Filters
@@ -22,11 +21,10 @@ from imgpro.integrations.target import Program, Target
 from imgpro.model import Account, Image, Key, Principal
 from imgpro.web import respond, shapes
 from imgpro.web.bodies import Pace, read_form
-from imgpro.web.clients import Clients
 from imgpro.web.confirm import ask_again, is_sure
-from imgpro.web.identity import Identity, Visitor
+from imgpro.web.identity import Visitor
 from imgpro.web.links import Links
-from imgpro.web.pages import Templates, root_of
+from imgpro.web.pages import PageGroup, root_of
 from imgpro.web.sign_in import sign_in_first
 
 PLACEHOLDER: Final = "YOUR_KEY"  # in the phone's page, until its script has the key
@@ -34,14 +32,8 @@ _GROUPS: Final = tuple(dict.fromkeys(program.group for program in PROGRAMS))
 _REVOKE_WORDS: Final = "Whatever still uses it stops working at once. Its pictures stay. This cannot be undone."
 
 
-class ConnectPages:
+class ConnectPages(PageGroup):
     """`/dashboard/connect` and, below it, a page for each program."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""

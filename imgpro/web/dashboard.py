@@ -7,17 +7,14 @@ from typing import Any, Final, get_args
 
 from aiohttp import web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import ValidationError
 from imgpro.flows.browse import ImagePage, Listed
 from imgpro.model import Image, Principal, StoredFormat
 from imgpro.recipes import target_size
 from imgpro.web.archive import ArchiveHandlers
-from imgpro.web.clients import Clients
 from imgpro.web.gallery_query import SPANS, GalleryQuery
-from imgpro.web.identity import Identity
 from imgpro.web.links import Links
-from imgpro.web.pages import Templates, root_of
+from imgpro.web.pages import PageGroup, root_of
 from imgpro.web.sign_in import sign_in_page
 
 _SHOWN: Final = 60
@@ -25,13 +22,8 @@ _LISTED: Final = 20  # namespaces and tags on the page itself; the script has al
 _TYPES: Final = tuple((name, name.upper() if name != "webp" else "WebP") for name in get_args(StoredFormat))
 
 
-class DashboardPages:
+class DashboardPages(PageGroup):
     """`/dashboard` and `/dashboard/zip`."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._templates = templates
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""

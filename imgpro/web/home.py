@@ -8,19 +8,16 @@ from imgpro.appliance import Appliance
 from imgpro.flows.addresses import is_private_caller
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity, Visitor
-from imgpro.web.pages import Templates
+from imgpro.web.pages import PageGroup, Templates
 
 _SHORTER_S: Final = (3_600, 86_400, 7 * 86_400)  # what the form offers besides the default
 
 
-class HomePages:
+class HomePages(PageGroup):
     """`/`."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
+        super().__init__(appliance, clients, templates, identity)
         self._claimed = False  # once true for ever: a server keeps its operator
 
     def routes(self) -> list[web.RouteDef]:

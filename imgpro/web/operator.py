@@ -18,7 +18,7 @@ from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Identity, Visitor
 from imgpro.web.links import Links
 from imgpro.web.operator_door import OperatorDoor
-from imgpro.web.pages import Templates, root_of, show_bytes
+from imgpro.web.pages import PageGroup, Templates, root_of, show_bytes
 from imgpro.web.sign_in import sign_in_first
 
 MAX_LINKS: Final = 50
@@ -38,13 +38,11 @@ SAID: Final = {
 }
 
 
-class OperatorPages:
+class OperatorPages(PageGroup):
     """`/operator` and its parts."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
+        super().__init__(appliance, clients, templates, identity)
         self._door = OperatorDoor(identity, appliance.settings.uploads)
 
     def routes(self) -> list[web.RouteDef]:

@@ -15,7 +15,7 @@ from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Identity, Visitor
 from imgpro.web.operator import SAID, link_page, own_address
 from imgpro.web.operator_door import OperatorDoor
-from imgpro.web.pages import Templates
+from imgpro.web.pages import PageGroup, Templates
 from imgpro.web.sign_in import sign_in_first
 
 _ID: Final = "{id:acc_[0-9A-Za-z]{4,32}}"
@@ -50,13 +50,11 @@ _DONE: Final = {
 }
 
 
-class OperatorAccountPages:
+class OperatorAccountPages(PageGroup):
     """`/operator/accounts` and `/operator/accounts/{id}`."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
+        super().__init__(appliance, clients, templates, identity)
         self._door = OperatorDoor(identity, appliance.settings.uploads)
 
     def routes(self) -> list[web.RouteDef]:

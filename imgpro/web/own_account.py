@@ -5,18 +5,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import KeyLimitReached, RateLimited, ValidationError
 from imgpro.flows.quota import next_month_s
 from imgpro.model import Account
 from imgpro.plans import Plan
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_form
-from imgpro.web.clients import Clients
 from imgpro.web.confirm import ask_again, is_sure
-from imgpro.web.identity import SESSION_COOKIE, Identity, Visitor
+from imgpro.web.identity import SESSION_COOKIE, Visitor
 from imgpro.web.keys import parse_key_request
-from imgpro.web.pages import Templates
+from imgpro.web.pages import PageGroup
 from imgpro.web.sign_in import sign_in_first
 
 _ABILITIES: Final = {"upload": ["upload"], "read": ["read"]}
@@ -31,14 +29,8 @@ _UPGRADE_WORDS: Final = {
 }
 
 
-class OwnAccountPages:
+class OwnAccountPages(PageGroup):
     """`/dashboard/account` and what its forms do."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""

@@ -8,8 +8,10 @@ from typing import Any, Final
 import jinja2
 from aiohttp import hdrs, web
 
+from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
-from imgpro.web.identity import SESSION_COOKIE, Visitor
+from imgpro.web.clients import Clients
+from imgpro.web.identity import SESSION_COOKIE, Identity, Visitor
 
 PAGE_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
@@ -65,6 +67,20 @@ class Templates:
         values.update(root=root_of(request), visitor=visitor, has_session=SESSION_COOKIE in request.cookies)
         body = self._env.get_template(name).render(values)
         return web.Response(status=http_status, body=body.encode(), headers=PAGE_HEADERS)
+
+
+class PageGroup:
+    """Pages that belong together, and what all of them are made from."""
+
+    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
+        self._appliance = appliance
+        self._clients = clients
+        self._templates = templates
+        self._identity = identity
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of these pages."""
+        raise NotImplementedError
 
 
 class ErrorPages:

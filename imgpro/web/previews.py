@@ -5,26 +5,18 @@ from typing import Final
 
 from aiohttp import web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, NotFound
 from imgpro.model import Image
 from imgpro.recipes import SIZES
 from imgpro.web import respond
-from imgpro.web.clients import Clients
-from imgpro.web.identity import Identity
 from imgpro.web.links import Links
-from imgpro.web.pages import Templates
+from imgpro.web.pages import PageGroup
 
 _OEMBED_URL: Final = re.compile(r"/(?:t/)?([0-9A-Za-z]{12})(?:\.[a-z]{3,4})?/?")
 
 
-class PreviewHandlers:
+class PreviewHandlers(PageGroup):
     """`/oembed`, `/robots.txt`."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, _templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these."""

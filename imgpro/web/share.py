@@ -11,7 +11,6 @@ from typing import Any, Final
 import msgspec
 from aiohttp import hdrs, web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import (
     FileTooLarge,
     ImageBroken,
@@ -34,10 +33,9 @@ from imgpro.web.bodies import (
     read_form,
     refuse_declared_length,
 )
-from imgpro.web.clients import Clients
-from imgpro.web.identity import CSRF_FIELD, Identity, Visitor
+from imgpro.web.identity import CSRF_FIELD, Visitor
 from imgpro.web.links import Links, upload_links
-from imgpro.web.pages import Templates, root_of
+from imgpro.web.pages import PageGroup, root_of
 from imgpro.web.upload import pour, remember_uploader
 
 MANIFEST_HEADERS: Final = {
@@ -62,14 +60,8 @@ class _Taken(msgspec.Struct):
     failed: list[tuple[str, ImgproError]] = msgspec.field(default_factory=list)
 
 
-class SharePages:
+class SharePages(PageGroup):
     """`/manifest.webmanifest`, `/share`, `/import`."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""

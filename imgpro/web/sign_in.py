@@ -17,7 +17,7 @@ from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity
-from imgpro.web.pages import Templates, root_of
+from imgpro.web.pages import PageGroup, Templates, root_of
 from imgpro.web.sessions import SessionCookies
 
 HOME: Final = "/dashboard"
@@ -63,14 +63,11 @@ def sign_in_page(
     )
 
 
-class SignInPages:
+class SignInPages(PageGroup):
     """`/dashboard/sign-in`, `/dashboard/sign-in/link`, `/dashboard/sign-out`, `/sign-in`."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
+        super().__init__(appliance, clients, templates, identity)
         self._cookies = SessionCookies(appliance, clients)
 
     def routes(self) -> list[web.RouteDef]:

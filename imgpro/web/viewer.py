@@ -8,18 +8,16 @@ from typing import Any, Final
 import segno
 from aiohttp import hdrs, web
 
-from imgpro.appliance import Appliance
 from imgpro.errors import NotFound, ValidationError
 from imgpro.flows.options import parse_changes
 from imgpro.flows.serve import View
 from imgpro.model import Image, Principal
 from imgpro.web import picture_words, respond
 from imgpro.web.bodies import Pace, read_form
-from imgpro.web.clients import Clients
-from imgpro.web.identity import Identity, Visitor
+from imgpro.web.identity import Visitor
 from imgpro.web.links import DELETE_COOKIE, VIEW_LINK_S, Links, view_token
 from imgpro.web.media import delete_with_token
-from imgpro.web.pages import Templates, root_of, show_span
+from imgpro.web.pages import PageGroup, root_of, show_span
 
 MAX_TITLE_BYTES: Final = 66
 MAX_DESCRIPTION_BYTES: Final = 346  # previews cut what is longer
@@ -30,14 +28,8 @@ _KEEP: Final = "keep"
 _QR_HEADERS: Final = {**respond.PICTURE_HEADERS, "Content-Type": "image/svg+xml", "Cache-Control": respond.PRIVATE}
 
 
-class ViewerPages:
+class ViewerPages(PageGroup):
     """`/{id}` and what its forms do."""
-
-    def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
-        self._appliance = appliance
-        self._clients = clients
-        self._templates = templates
-        self._identity = identity
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""
