@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from tests.pictures import encoded, make_image
-from tests.sessions import sign_in
+from tests.signed_in import by_key
 
 expect.set_options(timeout=15_000)
 
@@ -16,7 +16,7 @@ def opener(visit, server, own_key):
 
     def open_gallery(query="", *, base=server.base, key=own_key, **options):
         page = visit(**options)
-        name, value = sign_in(server, key)
+        name, _, value = by_key(server, key).cookie.partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": base}])
         page.goto(f"{base}/dashboard{query}")
         return page

@@ -19,6 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.browser import ARGS, WATCH, Watch
 from tests.servers import ROOT, UNLIMITED, Server
+from tests.signed_in import by_key, claimed
 
 PHOTOS = ROOT.parent / "shared" / "photos"
 SIZES = {"phone": (390, 844), "laptop": (1440, 900)}
@@ -122,18 +123,7 @@ class Studio:
 
 def session(server, key):
     """Sign in and return the session's token."""
-    kind = {"Content-Type": "application/x-www-form-urlencoded", "Origin": server.base}
-    answer = server.request("POST", "/dashboard/sign-in", f"key={key}".encode(), kind)
-    return re.match("imgpro_session=([^;]+)", answer.headers["Set-Cookie"])[1]
-
-
-def operator(server):
-    """Claim the server and return the operator's key."""
-    link = server.operate("setup-link")["link"]
-    token = link.partition("t=")[2]
-    kind = {"Content-Type": "application/x-www-form-urlencoded", "Origin": server.base}
-    page = server.request("POST", f"/setup?t={token}", f"t={token}&email=op@example.org".encode(), kind)
-    return re.search("img_live_[0-9A-Za-z]+", page.body.decode())[0]
+    return by_key(server, key).cookie.partition("=")[2]
 
 
 def choose_three(page, size):
@@ -193,7 +183,7 @@ def main():
         try:
             keys = [server.new_key(f"{who}@example.org") for who in ("ann", "ben")]
             server.operate("plan", email="ann@example.org", plan="pro")
-            op = operator(server)
+            op = claimed(server).cookie.partition("=")[2]
             fill(server, keys[0], chosen.count)
             server.stop()
             spread(data)
@@ -202,7 +192,7 @@ def main():
             browser = started.chromium.launch(executable_path=chromium, args=args)
             studio = Studio(browser, server, chosen.out, chosen.only)
             ann = (keys[0], session(server, keys[0]))
-            scenes(studio, server, ann, session(server, op), session(server, keys[1]))
+            scenes(studio, server, ann, op, session(server, keys[1]))
             browser.close()
         finally:
             server.close()

@@ -1,6 +1,7 @@
 """A browser that is signed in, as far as HTTP shows it: its cookie, and the token that its pages put into forms."""
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from tests.servers import Answer, Server
@@ -22,10 +23,17 @@ class SignedIn:
         """Open a page."""
         return self.server.get(path, Cookie=self.cookie)
 
-    def post(self, path: str, **fields: str) -> Answer:
-        """Send a form of our own; `csrf` among the fields takes the place of the token."""
-        body = urlencode({"csrf": self.token, **fields}).encode()
-        return self.server.request("POST", path, body, {**FORM, "Cookie": self.cookie, "Origin": self.server.base})
+    def form(self, **fields: str) -> bytes:
+        """Return the body of a form of our own; `csrf` among the fields takes the place of the token."""
+        return urlencode({"csrf": self.token, **fields}).encode()
+
+    def headers(self, **more: str) -> dict[str, str]:
+        """Return what a browser sends with it."""
+        return {**FORM, "Origin": self.server.base, "Cookie": self.cookie, **more}
+
+    def post(self, path: str, *, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
+        """Send a form of our own."""
+        return self.server.request("POST", path, self.form(**fields), self.headers(**(headers or {})))
 
 
 def cookie_of(answer: Answer) -> str:

@@ -12,7 +12,7 @@ from tests.axe import serious
 from tests.galleries import PICTURES, SIZES, chosen, fill, opener, pick, shows, tiles
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, Server, multipart
-from tests.sessions import sign_in
+from tests.signed_in import by_key
 
 pytestmark = pytest.mark.browser
 AGES_DAYS = {"today.png": 0, "days ago.png": 3, "two weeks ago.png": 14, "months ago.png": 100}
@@ -452,7 +452,7 @@ def test_a_form_of_the_gallery_takes_no_file(server, key):
     """Only our own small fields: a multipart body is refused in words."""
     content, kind = multipart([("file", "a.png", PICTURES[0])])
     answer = server.request(
-        "POST", "/dashboard/zip", content, {"Content-Type": kind, "Cookie": "=".join(sign_in(server, key))}
+        "POST", "/dashboard/zip", content, {"Content-Type": kind, "Cookie": by_key(server, key).cookie}
     )
     assert answer.status in (400, 403, 413)
     assert io.BytesIO(answer.body).read()

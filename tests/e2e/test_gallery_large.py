@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.archives import multiply
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, Server
-from tests.sessions import sign_in
+from tests.signed_in import by_key
 
 pytestmark = pytest.mark.browser
 
@@ -35,7 +35,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def page(visit, server):
     page = visit()
-    name, value = sign_in(server, server.key)
+    name, _, value = by_key(server, server.key).cookie.partition("=")
     page.context.add_cookies([{"name": name, "value": value, "url": server.base}])
     page.goto(f"{server.base}/dashboard")
     expect(page.locator("#status")).to_have_text("20,000 pictures")

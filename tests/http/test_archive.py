@@ -11,7 +11,7 @@ import pytest
 
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, Server, running
-from tests.sessions import SignedIn
+from tests.signed_in import by_key
 
 SMALL = encoded(make_image("RGB", (40, 30)), "PNG")
 EMAIL = iter(range(1_000))
@@ -31,7 +31,7 @@ def key(server):
 
 @pytest.fixture
 def browser(server, key):
-    return SignedIn(server, key)
+    return by_key(server, key)
 
 
 def opened(answer):
@@ -179,7 +179,7 @@ def test_it_does_not_hold_up_the_end_of_the_server(tmp_path, big):
         key = server.new_key("ann@example.org")
         for number in range(6):
             server.must_upload(big, f"{number}.png", key=key)
-        with Slow(SignedIn(server, key)):
+        with Slow(by_key(server, key)):
             begun = time.monotonic()
             assert server.stop(signal.SIGTERM, 30) == 0
             assert time.monotonic() - begun < 20
@@ -203,8 +203,8 @@ def peak_bytes(server: Server):
 
 def test_the_gallery_page_offers_it_without_script(server, key, browser):
     server.must_upload(SMALL, "a.png", key=key, namespace="trip")
-    page = browser.page("?namespace=trip&date=today").body.decode()
+    page = browser.get("/dashboard?namespace=trip&date=today").body.decode()
     form = re.search(r'<form action="\./dashboard/zip".*?</form>', page, re.DOTALL)[0]
     fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', form))
-    assert fields == {"csrf": browser.csrf, "namespace": "trip", "date": "today"}
+    assert fields == {"csrf": browser.token, "namespace": "trip", "date": "today"}
     assert list(opened(browser.post("/dashboard/zip", **fields))) == ["a.png"]

@@ -1,12 +1,12 @@
 """A browser's session changes things only for our own pages: a token that they know, sent from our own origin."""
 
-import re
 import time
 
 import pytest
 
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, multipart, running
+from tests.signed_in import SignedIn, by_key
 
 JPEG = encoded(make_image("RGB", (40, 30)), "JPEG")
 
@@ -17,19 +17,8 @@ def server(tmp_path_factory):
         yield found
 
 
-class Browser:
-    """What a browser would send after its user signed in with a key."""
-
-    def __init__(self, server, key):
-        self.server = server
-        form = f"key={key}".encode()
-        kind = "application/x-www-form-urlencoded"
-        headers = {"Content-Type": kind, "Origin": server.base}
-        answer = server.request("POST", "/dashboard/sign-in", form, headers)
-        assert answer.status == 303, answer
-        self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
-        page = server.get("/dashboard/account", Cookie=self.cookie).body.decode()
-        self.token = re.search('<meta name="csrf" content="([^"]+)"', page)[1]
+class Browser(SignedIn):
+    """One that also calls the API, as scripts of our pages do."""
 
     def api(self, method, path, body=None, **headers):
         return self.server.api(method, path, body, Cookie=self.cookie, **headers)
@@ -39,6 +28,10 @@ class Browser:
         return self.server.request("POST", path, content, {"Content-Type": kind, "Cookie": self.cookie, **headers})
 
 
+def signed_in(server, key):
+    return Browser(server, by_key(server, key).cookie)
+
+
 @pytest.fixture
 def key(server):
     return server.new_key(f"ann{time.time_ns()}@example.org")
@@ -46,7 +39,7 @@ def key(server):
 
 @pytest.fixture
 def browser(server, key):
-    return Browser(server, key)
+    return signed_in(server, key)
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ def test_without_the_right_token_nothing_is_done(server, key, browser, own, spoi
 
 
 def test_the_token_of_another_session_is_none(server, key, browser, own):
-    second = Browser(server, key)
+    second = signed_in(server, key)
     assert second.token != browser.token
     answer = browser.api("DELETE", f"/v1/media/{own['id']}", Origin=server.base, X_CSRF_Token=second.token)
     assert answer.status == 403
