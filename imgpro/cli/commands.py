@@ -12,6 +12,7 @@ from imgpro.cli.accounts import accounts, setup_link
 from imgpro.cli.integrations import integrations
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.sending import login, logout, upload
+from imgpro.cli.words import plain
 from imgpro.errors import ImgproError
 from imgpro.sources import load
 
@@ -23,9 +24,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ImgproError as problem:
-            click.echo(f"imgpro: {' '.join([problem.message, *problem.details.values()])}", err=True)
+            # Words of another machine may be among them: a terminal would obey its control characters.
+            said = f"imgpro: {' '.join([problem.message, *problem.details.values()])}"
             if problem.action.type == "fix" and problem.action.label:
-                click.echo(f"Try: {problem.action.label}", err=True)
+                said += f"\nTry: {problem.action.label}"
+            click.echo("\n".join(map(plain, said.split("\n"))), err=True)
             ctx.exit(problem.exit_code)
 
 

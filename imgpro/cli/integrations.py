@@ -125,11 +125,13 @@ def _target(server: "Server", key: str | None) -> Target:
 
 def _upload_key(server: "Server", program: "Program") -> str:
     """Return a fresh key that can only upload, or the one at hand where that may make none and so may do no more."""
+    from imgpro.cli import remote
+
     assert server.key is not None
     outcome = server.new_key(program.title, ("upload",))
     made = outcome.answer.get("key")
     if outcome.verdict == "sent" and isinstance(made, str):
-        return made
+        return remote.check_key(made)
     if outcome.status == 403 and outcome.answer.get("error") == "forbidden":
         return server.key
     raise outcome.problem

@@ -27,10 +27,12 @@ CONNECT_S: Final = 10.0
 ANSWER_S: Final = 120.0  # a large picture is decoded before it is acknowledged
 CHUNK_BYTES: Final = 65_536
 MAX_ANSWER_BYTES: Final = 1_048_576
+MAX_WAIT_S: Final = 86_400
 LINKS: Final = {"src": "src", "page": "url", "markdown": "markdown", "html": "html", "bbcode": "bbcode"}
 
 _LOCAL_NAMES: Final = (".local", ".lan", ".home", ".internal", ".localhost", ".home.arpa", ".localdomain", ".test")
-_KEY: Final = re.compile(r"[!-~]{1,200}")
+# No character that means anything to a shell, to JSON or to curl: keys are written into files of other programs.
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
 _HOST: Final = re.compile(r"[^\s/?#@\\\"'<>]+")
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~%\-]+)*")
 
@@ -279,7 +281,7 @@ def _judge(base: str, response: http.client.HTTPResponse, body: bytes) -> Outcom
         return _moved(base, response)
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     not_ours = not isinstance(answer, dict) or (status >= 400 and not isinstance(answer.get("error"), str))
     if not_ours or status in (404, 405):
@@ -321,7 +323,9 @@ def _wait_s(response: http.client.HTTPResponse, answer: Mapping[str, Any]) -> fl
     said = response.headers.get("Retry-After", "")
     action = answer.get("action")
     seconds = action.get("seconds") if isinstance(action, dict) else None
-    return float(said) if said.isdecimal() else float(seconds) if isinstance(seconds, int) else 0.0
+    if said.isascii() and said.isdecimal() and len(said) < 8:
+        return float(said)
+    return float(min(max(seconds, 0), MAX_WAIT_S)) if isinstance(seconds, int) else 0.0
 
 
 def _moved(base: str, response: http.client.HTTPResponse) -> Outcome:

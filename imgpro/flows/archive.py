@@ -33,7 +33,7 @@ from imgpro.store.blobs import BlobStore
 log = logging.getLogger(__name__)
 
 MAX_PICTURES: Final = 100_000  # in one archive: what is known of each is in memory
-MAX_AT_ONCE: Final = 4
+MAX_AT_ONCE: Final = 8
 MAX_PER_ACCOUNT: Final = 2
 LEFT_OUT: Final = "left-out.txt"
 LEFT_OUT_WORDS: Final = "\nThese pictures were deleted or could not be read while the archive was made.\n"
@@ -173,7 +173,7 @@ def _planned(found: Sequence[tuple[str, str, str, int, int]]) -> Plan:
     wishes = []
     at = directory = 0
     for image_id, namespace, name, size, at_s in found:
-        path = names.unique(namespace if several else "", name)
+        path = names.unique(file_name(namespace) if several and namespace else "", name)
         wishes.append(Wish(id=image_id, path=path, size=size, at_s=at_s))
         directory += entry_bytes(path, at)
         at += local_bytes(path, size)

@@ -17,6 +17,7 @@ from imgpro.model import Image, Principal
 
 MAX_WAITING: Final = 200  # events of one listener
 MAX_PER_ACCOUNT: Final = 50
+MAX_UNVERIFIED: Final = 5  # of an account that anybody can make
 MAX_IN_ALL: Final = 1_000
 
 Kind = Literal["uploaded", "changed", "deleted", "reset"]
@@ -77,7 +78,8 @@ class Events:
         """Listen to what happens to the pictures that this principal may see. Raises RateLimited."""
         account = principal.account.seq
         known = self._listeners.setdefault(account, set())
-        if len(known) >= MAX_PER_ACCOUNT or self._count >= MAX_IN_ALL:
+        most = MAX_PER_ACCOUNT if principal.account.verified else MAX_UNVERIFIED
+        if len(known) >= most or self._count >= MAX_IN_ALL:
             wait = Action("wait", label="Close other tabs, or try again in 30 seconds", seconds=30)
             raise RateLimited("Too many are listening already.", wait)
         listener = Listener(principal.own_key_only)

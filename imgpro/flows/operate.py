@@ -173,12 +173,17 @@ class Operate:
         return [(request.account.email, request.plan) for request in await self._upgrades.waiting()]
 
     async def waiting_links(self, most: int | None = None) -> list[tuple[str, str]]:
-        """Return addresses and the links that wait to be handed to them, those that still work, oldest first."""
+        """Return addresses and the links that wait to be handed to them, those that still work.
+
+        Who waits to sign in comes first, then the newest: strangers can make links of the other kind, as many as they
+        like.
+        """
         found: list[tuple[str, str]] = []
-        for mail in await self._mail.waiting():
+        waiting = [(mail, urlsplit(mail.letter.link)) for mail in reversed(await self._mail.waiting())]
+        waiting.sort(key=lambda one: not one[1].path.endswith("/sign-in"))
+        for mail, address in waiting:
             if most is not None and len(found) >= most:
                 break
-            address = urlsplit(mail.letter.link)
             token = parse_qs(address.query).get("t", [""])[0]
             purpose: LinkPurpose = "signin" if address.path.endswith("/sign-in") else "verify"
             async with self._db.reader() as conn:

@@ -1,12 +1,14 @@
 """Signing in by a link that works once: mailed to whoever asks for it, or printed by the operator.
 
-Anybody may ask, for any address. The answer is the same whether there is such an account or not, and it is given before
-anybody looks: neither words nor time tell whose addresses are known here.
+Anybody may ask, for any address. The answer is the same whether there is such an account or not, and nobody looks
+before some random seconds after it: neither words nor time tell whose addresses are known here.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
+import secrets
 import time
 from typing import Any, Final
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LINK_S: Final = 1_800
 HOUR_S: Final = 3_600.0
+# Long enough that what is slower for a known address is lost among what others ask for meanwhile.
+LOOK_AFTER_S: Final = (0.5, 4.0)
 MAX_ASKED: Final = 100  # requests not looked at yet; the database is that far behind only when it is in trouble
 _ENDED: Final = "This link has ended or was used already."
 _ASK_AGAIN: Final = Action("redirect", url="/dashboard", label="Ask for a new link on the sign-in page")
@@ -42,15 +46,15 @@ class SignIn:
         self._per_address = Window(settings.keys_per_address_per_hour, HOUR_S)
         self._per_network = Window(settings.keys_per_network_per_hour, HOUR_S)
         self._asked: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     def ask(self, email: str, network: str) -> None:
         """Have a link mailed to an address, if it is that of a verified account. Raises RateLimited, never more."""
         wait_s = max(self._per_address.wait_s(email), self._per_network.wait_s(network))
         if wait_s > 0:
-            seconds = max(1, math.ceil(wait_s))
-            wanted = Action(
-                "wait", label=f"Try again in {max(1, seconds // 60)} minutes, or use a key", seconds=seconds
-            )
+            seconds, minutes = max(1, math.ceil(wait_s)), max(1, math.ceil(wait_s / 60))
+            unit = "minute" if minutes == 1 else "minutes"
+            wanted = Action("wait", label=f"Try again in {minutes} {unit}, or use a key", seconds=seconds)
             raise RateLimited("Too many links were asked for with this address or from this network.", wanted)
         self._per_address.count(email)
         self._per_network.count(network)
@@ -99,7 +103,8 @@ class SignIn:
         return await self._db.write(write)
 
     async def close(self) -> None:
-        """Finish what was asked for."""
+        """Finish what was asked for, now."""
+        self._closing.set()
         await asyncio.gather(*self._asked)
 
     async def _refuse_unknown(self, hashed: bytes, now_ms: int) -> None:
@@ -109,6 +114,10 @@ class SignIn:
                 raise NotFound(_ENDED, _ASK_AGAIN)
 
     async def _send(self, email: str, network: str) -> None:
+        first, last = LOOK_AFTER_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(first + secrets.randbelow(1_000) / 1_000 * (last - first)):
+                await self._closing.wait()
         now_ms = _now_ms()
 
         def write(conn: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 Group = Literal["Windows", "Linux", "macOS", "Any computer", "Phone", "Editors", "Terminal and assistants"]
 
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -18,6 +19,11 @@ class Target(msgspec.Struct, frozen=True):
     base: str
     key: str
     site_name: str
+
+    def __post_init__(self) -> None:
+        """Refuse a key that could mean something in the files it is written into."""
+        if not _KEY.fullmatch(self.key):
+            raise ValueError("a key has letters, digits, - and _ only")
 
     @property
     def title(self) -> str:

@@ -11,6 +11,7 @@ from imgpro.model import Account, Key, PlanName, Principal, Role
 
 LinkPurpose = Literal["verify", "setup", "invite", "ticket", "signin"]
 
+MAX_SESSIONS: Final = 50  # of an account
 ACCOUNT_COLUMNS: Final = (
     "a.seq, a.id, a.email, a.role, a.plan, a.plan_changes, a.created_ms, a.verified_ms, a.blocked_ms, a.images, "
     "a.stored_bytes"
@@ -381,11 +382,19 @@ def insert_session(
     expires_ms: int,
     browser: str = "",
 ) -> None:
-    """Keep a browser signed in until `expires_ms`, or until the key it was signed in with is revoked."""
+    """Keep a browser signed in until `expires_ms`, or until the key it was signed in with is revoked.
+
+    An account has at most `MAX_SESSIONS`; those that were used longest ago end.
+    """
     conn.execute(
         "INSERT INTO sessions (hash, account, key, created_ms, expires_ms, seen_ms, browser) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         (token_hash, account, key, now_ms, expires_ms, now_ms, browser),
+    )
+    conn.execute(
+        "DELETE FROM sessions WHERE hash IN (SELECT hash FROM sessions WHERE account = ? AND hash <> ? "
+        "ORDER BY seen_ms DESC LIMIT -1 OFFSET ?)",
+        (account, token_hash, MAX_SESSIONS - 1),
     )
 
 

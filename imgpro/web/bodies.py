@@ -240,16 +240,17 @@ class Form:
                 yield bytes(chunk)
 
     async def _take_field(self, part: BodyPartReader) -> None:
-        value = bytearray()
+        # A name's bytes may be no text at all, and an answer may have to say it.
+        name, value = (part.name or "").encode("utf-8", "replace").decode(), bytearray()
         while chunk := await self.pace.next(part.read_chunk(MAX_FIELD_BYTES)):
             self.pace.count(len(chunk))
             value += chunk
             if len(value) > MAX_FIELD_BYTES:
-                raise ValidationError(None, None, {part.name or "": "The field is longer than 8 KB."})
+                raise ValidationError(None, None, {name: "The field is longer than 8 KB."})
         try:
-            self.fields[part.name or ""] = value.decode()
+            self.fields[name] = value.decode()
         except UnicodeDecodeError:
-            raise ValidationError(None, None, {part.name or "": "The field is not UTF-8 text."}) from None
+            raise ValidationError(None, None, {name: "The field is not UTF-8 text."}) from None
 
 
 def _file_name(part: BodyPartReader) -> str:

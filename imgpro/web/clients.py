@@ -87,6 +87,23 @@ class Clients:
             raise BadRequest("The Host header is not a host name or address.")
         return f"{scheme}://{host.lower()}"
 
+    def opened_at(self, request: web.BaseRequest) -> str:
+        """Return the address under which the browser that sent this form has the site open: cookies are for that.
+
+        Links start with the address in the settings; a form may come from another of the server's names. Raises
+        BadRequest as `base_url` does.
+        """
+        base, origin = self.base_url(request), request.headers.get("Origin", "")
+        if not origin.startswith(("http://", "https://")) or origin_of(origin) == origin_of(base):
+            return base
+        return origin_of(origin)
+
+
+def origin_of(address: str) -> str:
+    """Return scheme, host and port of an address, as browsers compare them."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}".lower()
+
 
 def _host_of(address: str) -> str:
     """Return host and port of a base address."""

@@ -201,11 +201,7 @@ class ConnectPages(PageGroup):
     async def _sent(self, request: web.Request) -> tuple[Visitor, dict[str, str]]:
         """Return who sent a form of ours, and the form. Raises Unauthorized, Forbidden."""
         form = await read_form(request, Pace(self._appliance.settings.uploads))
-        await self._identity.from_own_page(request, form)
-        visitor = await self._identity.visitor(request)
-        if visitor is None:
-            raise Forbidden("This browser was signed out meanwhile.")
-        return visitor, form
+        return await self._identity.sender(request, form), form
 
     # Keys
 

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import Forbidden, Unauthorized
@@ -15,6 +15,7 @@ from imgpro.web import respond, shapes
 from imgpro.web.clients import Bases, Clients
 from imgpro.web.identity import Identity
 from imgpro.web.links import Links
+from imgpro.web.server import Connection
 
 PING_S: Final = 15.0  # proxies cut what is silent for a minute
 RETRY_MS: Final = 2_000
@@ -37,7 +38,12 @@ class EventHandlers:
         """Stream `uploaded`, `changed`, `deleted` and `reset`."""
         principal = await self._reader(request)
         bases = self._clients.bases(request)
+        if request.method == hdrs.METH_HEAD:
+            return web.Response(headers=_HEADERS)
         with self._appliance.events.listen(principal) as listener:
+            # A client that is gone shows only when something is written to it; its place must be free before.
+            if isinstance(request.protocol, Connection):
+                request.protocol.when_lost = listener.end
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
             await response.write(f"retry: {RETRY_MS}\n\n".encode())

@@ -19,7 +19,7 @@ from imgpro.flows.serve import View
 from imgpro.ids import secret_hash
 from imgpro.model import Account, Caller, Principal
 from imgpro.signing import Signer
-from imgpro.web.clients import Clients
+from imgpro.web.clients import Clients, origin_of
 
 SESSION_COOKIE: Final = "imgpro_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -156,7 +156,7 @@ class Identity:
         if site is not None:
             return site in ("same-origin", "none")
         here = f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}"
-        return origin is None or _origin(origin) in (_origin(self._clients.base_url(request)), _origin(here))
+        return origin is None or origin_of(origin) in (origin_of(self._clients.base_url(request)), origin_of(here))
 
     def view(self, request: web.Request) -> View:
         """Return with what right a picture is looked at; who asks is found out when it matters."""
@@ -168,11 +168,6 @@ class Identity:
                 return None
 
         return View(request.query.get("sig"), asker)
-
-
-def _origin(address: str) -> str:
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}".lower()
 
 
 def sent_key(request: web.BaseRequest) -> str | None:

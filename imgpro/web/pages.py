@@ -99,7 +99,12 @@ class ErrorPages:
         if problem is None:
             problem = _BY_STATUS.get(status, BadRequest)()
         wanted = request.path if _PICTURE_PATH.fullmatch(request.path) else ""
-        response = self._templates.page(request, "error.html", status, problem=problem, status=status, wanted=wanted)
+        # Where the error itself knows a page of this site that helps, that is the button.
+        url = problem.action.url or ""
+        way = url[1:] if url.startswith("/") else ""
+        response = self._templates.page(
+            request, "error.html", status, problem=problem, status=status, wanted=wanted, way=way
+        )
         if problem.action.seconds:
             response.headers["Retry-After"] = str(problem.action.seconds)
         return response

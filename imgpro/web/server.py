@@ -189,12 +189,13 @@ class Dispatch:
 class Connection(web.RequestHandler):
     """One client connection, counted, whose protocol errors are answered in our shape."""
 
-    __slots__ = ("_door", "_network", "client")
+    __slots__ = ("_door", "_network", "client", "when_lost")
 
     def __init__(self, manager: "Door", **options: Any) -> None:
         super().__init__(manager, **options)
         self._door = manager
         self._network: str | None = None
+        self.when_lost: Callable[[], None] | None = None  # for an answer without an end
         self.client: str | None = None  # the caller's address; None where each request names its own
 
     def connection_made(self, transport: Any) -> None:
@@ -209,6 +210,8 @@ class Connection(web.RequestHandler):
         if self._network is not None:
             self._door.leave(self._network)
             self._network = None
+        if self.when_lost is not None:
+            self.when_lost()
         super().connection_lost(exc)
 
     def handle_error(

@@ -50,6 +50,7 @@ class SessionCookies:
 
         Without one the answer is still worth having: it may show a key for the only time.
         """
+        opened = self._clients.opened_at(request)
         browser, before = browser_words(request.headers.get(hdrs.USER_AGENT, "")), request.cookies.get(SESSION_COOKIE)
         try:
             token = await self._sessions.start(account, key, browser=browser, instead_of=before)
@@ -59,10 +60,10 @@ class SessionCookies:
         response.set_cookie(
             SESSION_COOKIE,
             token,
-            path=self._path(request),
+            path=_path(opened),
             # When it ends is ours to say: a session goes on while it is used.
             max_age=LONGEST_SESSION_MS // 1000,
-            secure=self._clients.base_url(request).startswith("https:"),
+            secure=opened.startswith("https:"),
             httponly=True,
             samesite="Lax",
         )
@@ -71,11 +72,11 @@ class SessionCookies:
     async def end(self, request: web.Request, response: web.Response, account: Account, *, everywhere: bool) -> None:
         """End this session, or every one of the account."""
         await self._sessions.end(account, None if everywhere else request.cookies.get(SESSION_COOKIE, ""))
-        response.del_cookie(SESSION_COOKIE, path=self._path(request))
+        response.del_cookie(SESSION_COOKIE, path=_path(self._clients.opened_at(request)))
 
-    def _path(self, request: web.Request) -> str:
-        base = self._clients.base_url(request)
-        return "/" + base.partition("://")[2].partition("/")[2]
+
+def _path(opened: str) -> str:
+    return "/" + opened.partition("://")[2].partition("/")[2]
 
 
 def browser_words(user_agent: str) -> str:

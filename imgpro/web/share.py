@@ -194,7 +194,7 @@ class SharePages(PageGroup):
             links = upload_links(bases, image, signer)
             response = respond.see_other(links.page.replace(bases.site, root_of(request).rstrip("/"), 1))
             if image.account is None:
-                remember_uploader(response, links)
+                remember_uploader(response, Links(self._clients.opened_at(request), image, signer))
             return response
         if not taken.stored and len(taken.failed) == 1:
             raise taken.failed[0][1]

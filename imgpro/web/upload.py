@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import ValidationError
@@ -53,7 +53,7 @@ class UploadHandlers:
 
     async def post_import(self, request: web.Request) -> web.Response:
         """Fetch a picture by its address and store it like an upload."""
-        caller = await self._caller(request)
+        caller = self._admissible(request, await self._identity.uploader(request))
         owned = caller.principal is not None
         fields = text_fields(await read_json(request, Pace(self._appliance.settings.uploads)), owned=owned)
         options = parse_options(fields, owned=owned)
@@ -64,11 +64,8 @@ class UploadHandlers:
             outcome = await self._appliance.importing.take(url, options, caller, attempt)
         return self._answer(request, outcome, attempt)
 
-    async def _caller(self, request: web.Request) -> Caller:
-        """Judge what the headers alone tell. Raises Unauthorized, Forbidden, BadRequest."""
-        return self._admissible(request, await self._identity.caller(request))
-
     def _admissible(self, request: web.Request, caller: Caller) -> Caller:
+        """Judge what the headers alone tell. Raises Forbidden, BadRequest."""
         if caller.principal is not None:
             check_ability(caller.principal, "upload")
         # A Host that no link can start with is refused now: after the commit nobody would learn of the picture.
@@ -148,9 +145,8 @@ class UploadHandlers:
 
     def _remember(self, request: web.Request, response: web.Response, image: Image) -> None:
         """Let the page of a picture that our own form sent offer to delete it."""
-        links = Links(self._clients.base_url(request), image, self._appliance.signer)
-        if request.headers.get("Origin") == links.base:
-            remember_uploader(response, links)
+        if hdrs.ORIGIN in request.headers and self._identity.is_own_form(request):
+            remember_uploader(response, Links(self._clients.opened_at(request), image, self._appliance.signer))
 
 
 class _WayIn(msgspec.Struct, frozen=True):
@@ -175,7 +171,10 @@ async def pour(chunks: AsyncIterator[bytes], upload: Upload) -> None:
 
 
 def remember_uploader(response: web.Response, links: Links) -> None:
-    """Let the page of a picture that nobody in particular uploaded offer to delete it, in this browser only."""
+    """Let the page of a picture that nobody in particular uploaded offer to delete it, in this browser only.
+
+    `links` start with the address that the browser has this site open under.
+    """
     response.set_cookie(
         DELETE_COOKIE,
         links.delete_token,

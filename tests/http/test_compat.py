@@ -242,9 +242,6 @@ def test_a_key_in_any_other_address_is_none(server, keys):
     found = server.must_upload(PNG, key=keys["whole"], public="false")
     assert server.get(f"/v1/media/{found['id']}?key={keys['whole']}").status == 404
     assert server.get(f"/t/{found['id']}.png?key={keys['whole']}").status == 404
-    answer = server.api("POST", f"/v1/import{query}", {"url": "http://10.0.0.1/x.png"})
-    assert answer.status == 422
-    assert "X-Monthly-Uploads-Used" not in answer.headers
 
 
 def test_a_reading_key_is_no_upload_key(server, keys):
@@ -315,3 +312,10 @@ def test_preflight(server, path):
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
     assert "X-API-Key" in answer.headers["Access-Control-Allow-Headers"]
     assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_a_key_in_the_address_of_an_import_is_honoured_or_refused(server):
+    refused = server.api("POST", "/v1/import?key=img_live_x", {"url": "http://127.0.0.1:1/a.png"})
+    assert refused.status == 401
+    full = server.new_key("import-full@example.org")
+    assert server.api("POST", f"/v1/import?key={full}", {"url": "http://127.0.0.1:1/a.png"}).status == 403

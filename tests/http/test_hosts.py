@@ -55,3 +55,32 @@ def test_oembed_knows_both(server, link):
     assert answer.status == 200
     assert answer.json()["url"].startswith("https://src.img.example/t/")
     assert answer.json()["provider_url"] == "https://img.example"
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory):
+    """A server behind a proxy, under a path, that its people at home open by its address."""
+    env = {**UNLIMITED, "IMGPRO_BASE_URL": "https://img.example.org/pictures"}
+    with running(tmp_path_factory.mktemp("below") / "data", env) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("origin", "secure", "where"), [("https://img.example.org", True, "/pictures"), ("", False, "/")]
+)
+def test_cookies_are_for_the_address_that_the_browser_has_open(below, origin, secure, where):
+    key = below.new_key(f"ann-{secure}@example.org")
+    sent = {"Content-Type": "application/x-www-form-urlencoded", "Origin": origin or below.base}
+    answer = below.request("POST", "/dashboard/sign-in", f"key={key}".encode(), sent)
+    cookie = answer.headers["Set-Cookie"]
+    assert (answer.status, "; Secure" in cookie, f"Path={where};" in f"{cookie};") == (303, secure, True)
+
+    uploaded = below.upload(PNG, "mine.png", headers={"Origin": origin or below.base})
+    cookie, image = uploaded.headers["Set-Cookie"], uploaded.json()["id"]
+    assert ("; Secure" in cookie, f"Path={where.rstrip('/')}/{image};" in f"{cookie};") == (secure, True)
+
+
+def test_another_site_is_given_no_cookie(below):
+    assert "Set-Cookie" not in below.upload(PNG, "its.png", headers={"Origin": "https://evil.example"}).headers
+    sent = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://evil.example"}
+    assert below.request("POST", "/dashboard/sign-in", b"key=x", sent).status == 403

@@ -347,3 +347,15 @@ def test_the_chart_stays_in_its_picture():
         assert bar["y"] >= 0
         assert bar["y"] + bar["height"] <= 100
     assert chart([Growth(n, 0, 0, 0) for n in range(30)])["sum"] == 0
+
+
+def test_strangers_hide_no_link_of_somebody_who_waits_to_sign_in(server, operator, email):
+    server.new_key(email)
+    form = {**FORM, "Origin": server.base}
+    assert server.request("POST", "/dashboard/sign-in/link", f"email={email}".encode(), form).status == 202
+    deadline = time.monotonic() + 20
+    while not row_of(server, email)["links"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for number in range(55):
+        server.new_key(f"stranger{number}-{email}", verified=False)
+    assert row_of(server, email)["links"][0] in text(operator.get("/operator"))

@@ -453,3 +453,12 @@ def test_no_page_shows_a_stranger_anything_of_an_account(server, operator, route
     page = by_key(server, made["key"]).get("/dashboard/account").body.decode()
     assert email in page
     assert made["key_id"] in page
+
+
+def test_an_account_is_signed_in_with_so_many_browsers_at_most(server):
+    key = server.new_key("many@example.org")
+    browsers = [by_key(server, key) for _ in range(52)]
+    pages = [
+        browser.get("/dashboard/account").status for browser in (browsers[0], browsers[1], browsers[2], browsers[-1])
+    ]
+    assert pages == [303, 303, 200, 200]

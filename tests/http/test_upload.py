@@ -340,3 +340,12 @@ def test_a_form_without_script_ends_on_the_page(server):
     answer = server.request("POST", "/v1/upload", bad, {"Content-Type": kind, "Accept": accept})
     assert answer.status == 415
     assert answer.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/v1/upload", "/share"])
+@pytest.mark.parametrize("value", [b"\xff", b"x" * 9_000], ids=["no text", "too long"])
+def test_a_field_whose_name_is_no_text_is_an_error_of_its_sender(server, path, value):
+    body = b'--X\r\nContent-Disposition: form-data; name="\xff"\r\n\r\n' + value + b"\r\n--X--\r\n"
+    answer = server.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=X"})
+    assert answer.status == 422, answer
+    assert "traceback" not in server.log().lower()

@@ -5,10 +5,14 @@ import io
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from imgpro.cli.commands import cli
+from imgpro.cli.integrations import _upload_key
 from imgpro.cli.pictures import Picture
-from imgpro.cli.remote import _form, _judge, check_key, goes_in_the_clear, parse_server
-from imgpro.errors import ConfigError, ServerUnreachable
+from imgpro.cli.remote import Outcome, _form, _judge, _wait_s, check_key, goes_in_the_clear, parse_server
+from imgpro.errors import Action, ConfigError, ServerUnreachable
+from imgpro.integrations.programs import BY_NAME
 
 BASE = "http://img.lan:8080"
 
@@ -158,3 +162,43 @@ def test_a_form_says_how_long_it_is_and_holds_any_name():
     assert parts[2].endswith("\r\n\r\nä\r\n".encode())
     assert parts[3].endswith(b"Content-Type: image/png\r\n\r\nabc\r\n")
     assert parts[4] == b"--\r\n"
+
+
+@pytest.mark.parametrize("key", ['x"', "x\\", "x$y", "x\ny", "a b"])
+def test_what_a_shell_or_curl_would_read_is_no_key(key):
+    with pytest.raises(ConfigError):
+        check_key(key)
+
+
+def test_a_key_that_a_server_makes_is_looked_at_too():
+    class Hostile:
+        key = "img_live_mine"
+
+        def new_key(self, name, abilities):
+            return Outcome("sent", {"key": 'x"\noutput = "/tmp/x'})
+
+    with pytest.raises(ConfigError):
+        _upload_key(Hostile(), BY_NAME["sharex"])
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("", 10**400), ("9" * 400, 3), ("", -5), ("\u0665", 7)])
+def test_a_wait_without_measure_is_bounded(said, seconds):
+    response = http.client.HTTPResponse.__new__(http.client.HTTPResponse)
+    response.headers = {"Retry-After": said}
+    assert 0 <= _wait_s(response, {"action": {"seconds": seconds}}) <= 86_400
+
+
+def test_an_answer_of_a_thousand_brackets_is_no_answer():
+    response = http.client.HTTPResponse.__new__(http.client.HTTPResponse)
+    response.status, response.headers = 200, {}
+    assert _judge(BASE, response, b"[" * 200_000).verdict == "useless"
+
+
+def test_a_terminal_obeys_no_word_of_a_server(monkeypatch):
+    def fail():
+        raise ServerUnreachable("it sends on to \x1b]0;owned\x07", Action("fix", label="\x1b[2J"))
+
+    monkeypatch.setattr(cli.commands["logout"], "callback", lambda **_: fail())
+    shown = CliRunner().invoke(cli, ["logout"])
+    assert "\x1b" not in shown.stderr
+    assert shown.stderr.count("\n") == 2

@@ -231,3 +231,9 @@ def test_avahi(base, kind, port, path):
     assert root.find("service/port").text == port
     assert root.find("service/txt-record").text == path
     assert KEY not in piece.content
+
+
+@pytest.mark.parametrize("key", ['x"\nurl = "http://evil.example/', "x\\", "x y", "x'", "", "ключ"])
+def test_a_key_that_would_mean_something_is_never_written_into_a_file(key):
+    with pytest.raises(ValueError, match="letters"):
+        Target("http://img.lan", key, "Pictures")
