@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -104,8 +105,17 @@ class AtTerminal:
             self.read()
         while select.select([self._fd], [], [], 0.1)[0] and self.read():
             pass
+        if self.process.poll() is None:
+            self.process.kill()  # it did not end: reading on would wait for ever
         out = self.process.stdout.read().decode() if self.process.stdout else ""
         return self.process.wait(5), out
+
+
+def _sit_down() -> None:
+    """Take the terminal, with Ctrl+C as it is for a person: whoever runs the tests may ignore it."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -129,7 +139,7 @@ def at_terminal(
         stderr=theirs,
         stdout=theirs if stdout else subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_sit_down,
     )
     os.close(theirs)
     try:
