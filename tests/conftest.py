@@ -1,10 +1,14 @@
 """What all tests share: bounded property tests, and where the real photographs lie."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.peers import picture_peer
+from tests.pictures import encoded, make_image
 
 # Without a deadline per example: a busy machine must not fail a test. `thorough` is for a person with time.
 settings.register_profile(
@@ -27,3 +31,16 @@ def photos() -> Path:
     if not folder.is_dir():
         pytest.skip("the photographs in ../shared/photos are not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def peer_port():
+    """The port of another server of pictures, which a module's own `server` may import from."""
+    with picture_peer(encoded(make_image("RGB", (600, 450)), "PNG")) as port:
+        yield port
+
+
+@pytest.fixture
+def ann(server):
+    """The key of an account of this test alone."""
+    return server.new_key(f"ann{time.time_ns()}@example.org")

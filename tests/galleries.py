@@ -1,5 +1,7 @@
 """The gallery in a test's browser: opened by who is signed in, looked at and used as people do."""
 
+import time
+
 from playwright.sync_api import expect
 
 from tests.pictures import encoded, make_image
@@ -14,8 +16,10 @@ PICTURES = [encoded(make_image("RGB", size), "PNG") for size in SIZES]
 def opener(visit, server, own_key):
     """Return what opens the gallery of an account in a page of its own."""
 
-    def open_gallery(query="", *, base=server.base, key=own_key, **options):
+    def open_gallery(query="", *, base=server.base, key=own_key, prepare=None, **options):
         page = visit(**options)
+        if prepare:
+            prepare(page)
         name, _, value = by_key(server, key).cookie.partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": base}])
         page.goto(f"{base}/dashboard{query}")
@@ -59,6 +63,27 @@ def does(page, action, button, **fields):
         else:
             field.fill(value)
     page.get_by_role("dialog").get_by_role("button", name=button, exact=True).click()
+
+
+def with_times(page, *times):
+    """Let the pictures of an account have come at these moments, as the page sees it; the newest first."""
+
+    def answer(route):
+        response = route.fetch()
+        found = response.json()
+        for image, moment in zip(found["data"], times, strict=True):
+            image["created_at"] = int(moment.timestamp())
+        route.fulfill(response=response, json=found)
+
+    page.route("**/v1/media?*", answer)
+
+
+def leaves(server, image):
+    """Wait until a picture is deleted."""
+    deadline = time.monotonic() + 15
+    while server.get(image["src"]).status != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def media(server, key, image):

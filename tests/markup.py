@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
     def fields(self) -> list[str]:
         """Return the texts offered for copying: link, picture, Markdown, HTML, BBCode."""
-        return [attrs["value"] for attrs in self.all("input") if "readonly" in attrs]
+        return [attrs["value"] for attrs in self.all("input") if "readonly" in attrs and "value" in attrs]
 
     def curl_lines(self) -> list[str]:
         """Return the commands that a person would paste."""

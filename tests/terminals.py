@@ -111,11 +111,15 @@ class AtTerminal:
         return self.process.wait(5), out
 
 
-def _sit_down() -> None:
-    """Take the terminal, with Ctrl+C as it is for a person: whoever runs the tests may ignore it."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def heed_signals() -> None:
+    """Let Ctrl+C end this process, as for a person: whoever runs the tests in the background ignores it."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def _sit_down() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    heed_signals()
 
 
 @contextlib.contextmanager

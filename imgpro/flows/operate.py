@@ -28,6 +28,8 @@ from imgpro.store.db import Database
 from imgpro.store.queries_accounts import Link, LinkPurpose, UnsettledKey
 
 SETUP_S: Final = 1_800
+SETUP_ENDED: Final = "This link has ended or was used already."
+SETUP_AGAIN: Final = Action("fix", label="Run imgpro setup-link on the server to get a new one, or sign in")
 INVITATION_S: Final = 7 * 86_400
 PAGE: Final = 500
 _SEE_LIST: Final = Action("fix", label="`imgpro accounts list` shows them")
@@ -119,11 +121,11 @@ class Operate:
         """
         secret, hashed, now_ms = ids.new_key(), ids.secret_hash(token), _now_ms()
         if not await self.can_claim(token):
-            raise NotFound("This link has ended or was used already. `imgpro setup-link` makes a new one.")
+            raise NotFound(SETUP_ENDED, SETUP_AGAIN)
 
         def write(conn: Any) -> Made:
             if queries_accounts.use_link(conn, hashed, "setup", now_ms) is None:
-                raise NotFound("This link has ended or was used already. `imgpro setup-link` makes a new one.")
+                raise NotFound(SETUP_ENDED, SETUP_AGAIN)
             _refuse_claimed(conn)
             account = queries_accounts.account_by_email(conn, email)
             if account is None:
@@ -204,7 +206,7 @@ class Operate:
                 accounts += page
         requests = {request.account.seq: request.plan for request in await self._upgrades.waiting()}
         links: dict[str, list[str]] = {}
-        for email, link in await self.waiting_links():
+        for email, link in reversed(await self.waiting_links()):  # the newest of an address last
             links.setdefault(email, []).append(link)
         rows = [
             await self._row(account, requests.get(account.seq), links.get(account.email, [])) for account in accounts

@@ -1,16 +1,27 @@
-// What all pages need to speak with the server: calls, their failures in words, sizes and times, live events.
+// What all pages need to speak with the server: calls, their failures in words, sizes and times.
 
 export const root = new URL("../", import.meta.url);
+export const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
 
-// A link of the API as this page can follow it. Links start with the name in the server's settings; the page may have been
-// opened under another, and its policy lets it load from there only.
+// What the gallery keeps for the way back (its key stands here for both): after signing out nothing is left of it.
+export const GALLERY = "imgpro.gallery";
+if (!csrf) forget();
+
+export function forget() {
+  try {
+    sessionStorage.removeItem(GALLERY);
+  } catch {
+    // Storage is forbidden here: nothing was kept.
+  }
+}
+
+// A link of the API as this page can follow it. Links start with the name in the server's settings; the page may have
+// been opened under another, and its policy lets it load from there only.
 export function here(link) {
   const { pathname, search } = new URL(link, root);
   const [path] = pathname.match(/(?:(?<=\/)t\/)?[^/]*$/);
   return new URL(path + search, root).href;
 }
-
-export const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
 
 // A refusal in the server's own words, or (status 0) no answer at all. `sentences` is what to show a person.
 export class Problem extends Error {
@@ -58,59 +69,12 @@ export function bytes(count) {
   }
 }
 
+// Making one costs more than using it, and a gallery has many dates.
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const days = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+const everywhere = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
 
-export function when(seconds) {
-  return moments.format(new Date(seconds * 1000));
-}
+export const when = (seconds) => moments.format(seconds * 1000);
 
-// Live events of whoever is signed in. `reset`: something may have been missed, read everything again.
-// A tab that nobody looks at does not listen: browsers allow six connections to a server, over all tabs.
-export function listen({ uploaded, changed, deleted, reset, state } = {}) {
-  const takers = { uploaded, changed, deleted, reset };
-  let source = null;
-  let missed = false;
-  let timer = 0;
-
-  function open() {
-    if (source || document.hidden) return;
-    source = new EventSource(new URL("v1/events", root));
-    source.addEventListener("open", () => {
-      state?.(true);
-      if (missed) reset?.();
-      missed = true;
-    });
-    source.addEventListener("error", () => {
-      state?.(false);
-      // Refused for now (too many listen, the server restarts): the browser does not come back by itself.
-      if (source?.readyState === EventSource.CLOSED) {
-        stop();
-        timer = setTimeout(open, 30_000);
-      }
-    });
-    for (const [name, take] of Object.entries(takers)) {
-      if (take) source.addEventListener(name, (event) => take(JSON.parse(event.data)));
-    }
-  }
-
-  function stop() {
-    clearTimeout(timer);
-    source?.close();
-    source = null;
-  }
-
-  const look = () => (document.hidden ? stop() : open());
-  document.addEventListener("visibilitychange", look);
-  // A page that the browser keeps for the way back holds no connection either.
-  addEventListener("pagehide", stop);
-  addEventListener("pageshow", open);
-  open();
-  return {
-    close() {
-      document.removeEventListener("visibilitychange", look);
-      removeEventListener("pagehide", stop);
-      removeEventListener("pageshow", open);
-      stop();
-    },
-  };
-}
+// With `same` the day is the same one everywhere: a date that somebody gave, not a moment.
+export const day = (seconds, same) => (same ? everywhere : days).format(seconds * 1000);

@@ -3,17 +3,17 @@
 // Batches of a hundred, one after the other. A batch that fails stops the work and asks; a single picture that is
 // refused is named at the end, stays chosen and stays as it is.
 
-import { call, csrf, root } from "./api.js";
+import { Problem, call, csrf, lost, root } from "./api.js";
 import { FORMATS, chooseFormat, chosenFormat, copy, formatted } from "./copy.js";
-import { make } from "./elements.js";
+import { make, sentences } from "./elements.js";
+import { pictures } from "./filters.js";
 import { notify } from "./notify.js";
-import { focus } from "./selection.js";
+import { busy, focus, settle } from "./selection.js";
 
 const BATCH = 100;
 const PATIENT = 3; // times that the server may ask to wait, for one batch
 const count = new Intl.NumberFormat("en");
-const pictures = (number) => (number === 1 ? "1 picture" : `${count.format(number)} pictures`);
-const ENDS = [["", "Keep without an end"], ["1h", "In an hour"], ["1d", "In a day"], ["7d", "In a week"], ["30d", "In 30 days"], ["90d", "In 90 days"]];
+const ENDS = [["", "Never"], ["1h", "In an hour"], ["1d", "In a day"], ["7d", "In a week"], ["30d", "In 30 days"], ["90d", "In 90 days"]];
 
 // A small dialog with a form; resolves to what was filled in, or null.
 function ask(title, fields, action, { danger = false } = {}) {
@@ -34,13 +34,13 @@ function ask(title, fields, action, { danger = false } = {}) {
 const label = (words, field) => make("label", {}, words, field);
 const choices = (name, pairs, chosen) => make("select", { name }, ...pairs.map(([value, words]) => make("option", { value, selected: value === chosen }, words)));
 
-function known(id, list) {
+function known(id, list = []) {
   return make("datalist", { id }, ...list.slice(0, 500).map((one) => make("option", { value: one.name })));
 }
 
 export class Bar {
   constructor(gallery) {
-    Object.assign(this, gallery); // grid, filters, gone, selection; `gallery` itself for what changes
+    Object.assign(this, gallery); // grid, filters, gone, ended, memory, selection; `gallery` itself for what changes
     this.working = null;
     this.waiting = 0; // pictures that are deleted when it is too late to undo it
     this.number = make("strong", { role: "status" });
@@ -73,15 +73,22 @@ export class Bar {
     addEventListener("beforeunload", (event) => {
       if (this.working || this.waiting > BATCH) event.preventDefault();
     });
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || !this.waiting || busy()) return;
+      event.preventDefault();
+      [...document.querySelectorAll(".notes button")].at(-1)?.click();
+    });
   }
 
   show() {
     const { size } = this.selection;
+    const held = document.activeElement;
     this.element.hidden = !size;
     this.number.textContent = `${count.format(size)} selected`;
     const more = this.gallery.cursor !== null || size < this.grid.items.length;
     this.everything.hidden = !more;
     this.everything.textContent = this.filters.words() ? "Select all found" : "Select all";
+    if (this.element.contains(held) && !held.checkVisibility()) settle(this.grid);
   }
 
   async selectAll() {
@@ -116,7 +123,10 @@ export class Bar {
         if (part !== undefined) bar.value = part;
         return going;
       },
-      end: () => box.remove(),
+      end() {
+        box.close(); // brings the keyboard back to where it was
+        box.remove();
+      },
       stopped: new Promise((resolve) => stop.addEventListener("click", resolve)),
     };
   }
@@ -154,8 +164,8 @@ export class Bar {
           if (box && !box.tell("Going on")) return null;
           continue;
         }
-        const words = (problem.sentences ?? [String(problem)]).map((sentence) => make("p", {}, sentence));
-        if (!(await ask("This did not go through", words, "Try again"))) return null;
+        const words = sentences(problem);
+        if (!(await ask("This did not go through", words.length ? words : [String(problem)], "Try again"))) return null;
       }
     }
   }
@@ -177,6 +187,7 @@ export class Bar {
 
   async change(body, title, doneWords, verb) {
     const records = this.selection.records();
+    if (!records.length) return; // they went while the dialog was open
     const result = await this.batches(records, title, async (ids) => {
       const answer = await call("PATCH", `v1/media?ids=${ids}`, body);
       // Events say the same; this holds where none arrive.
@@ -196,7 +207,7 @@ export class Bar {
     const mode = choices("mode", [["add", "Add"], ["remove", "Remove"]], "add");
     const field = make("input", { name: "tags", required: true, autofocus: true, maxLength: 500, autocomplete: "off", placeholder: "sea, holiday" });
     field.setAttribute("list", "known-tags");
-    const list = known("known-tags", this.filters.lists.tags);
+    const list = known("known-tags", this.filters.lists?.tags);
     const got = await ask(`Tags of ${pictures(this.selection.size)}`, [label("Do", mode), label("Tags, with commas between", field), list], "Apply");
     if (!got?.get("tags").trim()) return;
     const adding = got.get("mode") === "add";
@@ -208,7 +219,7 @@ export class Bar {
     const field = make("input", { name: "namespace", autofocus: true, pattern: "[a-z0-9]([a-z0-9\\-]{0,62}[a-z0-9])", maxLength: 64, autocomplete: "off", title: "2 to 64 of a-z, 0-9 and hyphens" });
     field.setAttribute("list", "known-namespaces");
     const hint = make("p", { className: "quiet" }, "2 to 64 of a-z, 0-9 and hyphens. Empty takes them out of their namespace.");
-    const list = known("known-namespaces", this.filters.lists.namespaces);
+    const list = known("known-namespaces", this.filters.lists?.namespaces);
     const got = await ask(`Move ${pictures(this.selection.size)}`, [label("To the namespace", field), hint, list], "Move");
     if (!got) return;
     const name = got.get("namespace").trim();
@@ -224,10 +235,10 @@ export class Bar {
   }
 
   async expiry() {
-    const got = await ask(`When ${pictures(this.selection.size)} end`, [label("They end", choices("ttl", ENDS, "7d"))], "Apply");
+    const got = await ask(`Expiry of ${pictures(this.selection.size)}`, [label("Ends", choices("ttl", ENDS, "7d"))], "Apply");
     if (!got) return;
     const ttl = got.get("ttl") || null;
-    await this.change({ ttl }, "Changing the expiry", ttl ? "end later by themselves" : "kept as long as the plan says", "changed");
+    await this.change({ ttl }, "Changing the expiry", ttl ? "set to expire" : "kept as long as the plan says", "changed");
   }
 
   async copy() {
@@ -256,14 +267,27 @@ export class Bar {
     else notify("The browser did not let this page copy. Select the text and copy it.", { problem: true });
   }
 
-  download() {
-    const fields = { csrf, ids: this.selection.records().map((record) => record.id).join(".") };
-    const form = make("form", { method: "post", action: new URL("dashboard/zip", root).href, hidden: true });
+  async download() {
+    const records = this.selection.records();
+    const fields = { csrf, ids: records.map((record) => record.id).join(".") };
+    const action = new URL("dashboard/zip", root).href;
+    // Asked first: a form that is refused would put a page of its own in the place of the gallery.
+    try {
+      const body = new URLSearchParams({ ...fields, check: 1 });
+      const answer = await fetch(action, { method: "POST", headers: { Accept: "application/json" }, body }).catch(() => {
+        throw lost();
+      });
+      if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
+    } catch (problem) {
+      notify(problem.sentences.join(" "), { problem: true });
+      return;
+    }
+    const form = make("form", { method: "post", action, hidden: true });
     for (const [name, value] of Object.entries(fields)) form.append(make("input", { type: "hidden", name, value }));
     document.body.append(form);
     form.submit();
     form.remove();
-    notify(`${pictures(this.selection.size)} on the way as a ZIP file`);
+    notify(`${pictures(records.length)} on the way as a ZIP file`);
   }
 
   async delete() {
@@ -272,6 +296,7 @@ export class Bar {
       const words = make("p", {}, "Links to them stop working, everywhere.");
       if (!(await ask(`Delete ${pictures(records.length)}?`, [words], "Delete", { danger: true }))) return;
     }
+    const { state } = this.gallery;
     const ids = new Set(records.map((record) => record.id));
     const here = this.grid.active && ids.has(this.grid.active.id) ? this.grid.place(this.grid.active.id) : -1;
     for (const id of ids) this.gone.add(id);
@@ -281,10 +306,16 @@ export class Bar {
     this.gallery.total -= ids.size;
     this.gallery.say();
     if (here >= 0 && this.grid.items.length) focus(this.grid, Math.min(here, this.grid.items.length - 1));
-    const restore = (back) => {
+    else if (here >= 0) settle(this.grid);
+    // Back into the list that they were in; another one is read again, and so is every other that is remembered.
+    const restore = async (taken) => {
+      const back = taken.filter((record) => !this.ended.has(record.id));
+      if (!back.length) return;
       for (const record of back) this.gone.delete(record.id);
-      if (back.length) this.grid.insert(back);
       this.gallery.total += back.length;
+      this.memory.clear();
+      if (state === this.gallery.state) this.grid.insert(back);
+      else (await this.live()).reset();
       this.gallery.say();
     };
     const leave = new AbortController();
@@ -299,7 +330,11 @@ export class Bar {
     const how = await notify(`${pictures(records.length)} deleted`, { undo: "Undo", signal: leave.signal });
     this.flushes.delete(flush);
     this.waiting -= ids.size;
-    if (how === "undone") return restore(records);
+    if (how === "undone") {
+      restore(records);
+      if (document.activeElement === document.body) settle(this.grid, records[0].id);
+      return undefined;
+    }
     if (leave.signal.aborted) return undefined;
     const result = await this.batches(records, "Deleting", (part) => call("DELETE", `v1/media?ids=${part}`));
     const kept = new Set([...result.failed.filter((one) => one.error !== "not_found").map((one) => one.id), ...result.left.map((record) => record.id)]);

@@ -1,22 +1,17 @@
 // Asks in a dialog before a form with `data-question` is sent. Without script the server asks on a page of its own.
 
-function element(name, properties, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
+import { make } from "./elements.js";
 
 // Resolves to null, or to what was typed ("" where nothing had to be).
 function ask({ question, words, button, typed = "" }) {
-  const field = element("input", { autocomplete: "off", autocapitalize: "off", spellcheck: false });
-  const yes = element("button", { className: "danger", value: "yes", textContent: button, disabled: Boolean(typed) });
-  const no = element("button", { className: "plain", value: "no", textContent: "Cancel", type: "button" });
-  const heading = element("h2", { id: "question", textContent: question });
-  const form = element("form", { method: "dialog" }, heading, element("p", { textContent: words }));
-  if (typed) form.append(element("label", {}, `To go on, type ${typed} `, field));
-  form.append(element("p", { className: "actions" }, yes, no));
-  const dialog = element("dialog", {}, form);
-  dialog.setAttribute("aria-labelledby", "question");
+  const field = make("input", { autocomplete: "off", autocapitalize: "off", spellcheck: false });
+  const yes = make("button", { className: "danger", value: "yes", textContent: button, disabled: Boolean(typed) });
+  const no = make("button", { className: "plain", value: "no", textContent: "Cancel", type: "button" });
+  const heading = make("h2", { id: "question", textContent: question });
+  const form = make("form", { method: "dialog" }, heading, make("p", { textContent: words }));
+  if (typed) form.append(make("label", {}, `To go on, type ${typed} `, field));
+  form.append(make("p", { className: "actions" }, yes, no));
+  const dialog = make("dialog", { "aria-labelledby": "question" }, form);
   field.addEventListener("input", () => (yes.disabled = field.value.trim().toLowerCase() !== typed.toLowerCase()));
   no.addEventListener("click", () => dialog.close("no"));
   document.body.append(dialog);
@@ -39,7 +34,7 @@ export function confirmForms() {
     const answer = await ask({ question, words, button, typed });
     if (answer === null) return;
     for (const [name, value] of [["sure", "1"], ["typed", answer]]) {
-      form.append(element("input", { type: "hidden", name, value }));
+      form.append(make("input", { type: "hidden", name, value }));
     }
     form.requestSubmit(event.submitter);
   });

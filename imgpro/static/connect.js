@@ -1,24 +1,16 @@
 // The pages that connect other programs: copying what they are given, and waiting for their first picture.
 
-import { call, listen, root, when } from "./api.js";
-import { copy } from "./copy.js";
+import { call, here, root, when } from "./api.js";
+import { copyButtons } from "./copy.js";
+import { make } from "./elements.js";
+import { listen } from "./events.js";
 
 const POLL_MS = 5_000;
 const KEY = /^img_live_[0-9A-Za-z]{32}$/;
 
 for (const moment of document.querySelectorAll("[data-at]")) moment.textContent = when(Number(moment.dataset.at));
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  const from = document.getElementById(button.dataset.copy);
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    const done = await copy(from.value ?? from.textContent);
-    if (!done) (from.select ? from.select() : getSelection().selectAllChildren(from));
-    button.textContent = done ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => (button.textContent = "Copy"), 2_000);
-  });
-}
-for (const input of document.querySelectorAll(".copy input")) input.addEventListener("focus", () => input.select());
+copyButtons();
 
 // On the phone: the code's address brings the key behind its #, which no server sees.
 const phone = document.querySelector("[data-placeholder]");
@@ -29,6 +21,7 @@ if (phone) {
     for (const input of phone.querySelectorAll("input")) input.value = fill(input.value);
     for (const code of phone.querySelectorAll("code")) code.textContent = fill(code.textContent);
     phone.querySelector("[data-without-key]").remove();
+    history.replaceState(null, "", location.pathname); // neither in the bar nor among the pages that were open
   }
 }
 
@@ -61,7 +54,7 @@ function wait(box) {
     }
     if (again) ask();
   };
-  const events = "EventSource" in window ? listen({ uploaded: ask, reset: ask, state: (open) => open !== live && ((live = open), ask()) }) : null;
+  const events = "EventSource" in window ? listen({ uploaded: ask, reset: ask, state: (open) => (live = open) }) : null;
   const timer = setInterval(() => live || document.hidden || ask(), POLL_MS);
   const seen = () => document.hidden || ask();
   document.addEventListener("visibilitychange", seen);
@@ -75,15 +68,9 @@ function wait(box) {
   function show(picture) {
     end();
     box.classList.add("here");
-    const link = document.createElement("a");
-    link.href = new URL(picture.id, root);
-    // By the name that this page was opened under: links may start with another one.
-    const small = document.createElement("img");
-    small.src = new URL(`t/${picture.thumb.split("/t/")[1]}`, root);
-    small.width = picture.sizes.s.width;
-    small.height = picture.sizes.s.height;
-    small.alt = "";
-    link.append(small, Object.assign(document.createElement("span"), { textContent: picture.name }));
+    const { width, height } = picture.sizes.s;
+    const small = make("img", { src: here(picture.thumb), width, height, alt: "" });
+    const link = make("a", { href: new URL(picture.id, root) }, small, make("bdi", {}, picture.name));
     title.textContent = "Connected. Your first upload is here.";
     status.replaceChildren(title, link);
   }

@@ -1,5 +1,8 @@
 // The texts that people paste elsewhere, and the clipboard.
 
+import { front, make } from "./elements.js";
+import { notify } from "./notify.js";
+
 export const FORMATS = [
   ["link", "Link"],
   ["picture", "Picture"],
@@ -19,14 +22,9 @@ export async function copy(text) {
       // Refused: try the other way.
     }
   }
-  const field = document.createElement("textarea");
+  const field = make("textarea", { value: text, readOnly: true, className: "unseen", "aria-hidden": "true" });
   const before = document.activeElement;
-  field.value = text;
-  field.readOnly = true;
-  field.className = "unseen";
-  field.setAttribute("aria-hidden", "true");
-  // Inside an open dialog, because nothing outside of it can be selected.
-  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  front().append(field);
   field.select();
   const done = document.execCommand("copy");
   field.remove();
@@ -34,11 +32,36 @@ export async function copy(text) {
   return done;
 }
 
+// What copies in a part of the page: `data-copy` names the fields or texts by their ids, `data-what` what to call it.
+export function copyButtons(within = document) {
+  for (const button of within.querySelectorAll("[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => copyOf(button));
+  }
+  for (const field of within.querySelectorAll("input[readonly]")) field.addEventListener("focus", () => field.select());
+}
+
+async function copyOf(button) {
+  const from = button.dataset.copy.split(" ").map((id) => document.getElementById(id));
+  if (await copy(from.map((one) => one.value ?? one.textContent).join("\n"))) {
+    notify(`${button.dataset.what ?? ""} copied.`.replace(/^ c/, "C"));
+    if (button.textContent === "Copied") return;
+    setTimeout((word) => (button.textContent = word), 2000, button.textContent);
+    button.textContent = "Copied";
+  } else {
+    from[0].focus();
+    getSelection().selectAllChildren(from[0]);
+    from[0].select?.();
+    notify("The browser did not copy it. Select it and press Ctrl+C.", { problem: true });
+  }
+}
+
 // The text of a picture, as the API shows it, in one of the formats. Each is safe in the language it is for.
 export function formatted(image, format) {
   const src = image.signed_src ?? image.src;
   const escaped = src.replaceAll("&", "&amp;");
-  const page = image.url;
+  // A private picture's owner is shown its page as it is; whoever gets the link needs the signature in it.
+  const page = image.signed_src && !image.url.includes("?") ? image.url + new URL(src).search : image.url;
   if (format === "picture") return src;
   if (format === "markdown") return `![${image.name.replace(/[[\]\\`*_<>!]/g, "\\$&")}](${src})`;
   if (format === "html") {

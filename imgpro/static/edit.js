@@ -1,6 +1,7 @@
 // The form that changes a picture, sent as data so that the page stays where it is.
 
 import { call } from "./api.js";
+import { make } from "./elements.js";
 
 // `saved` is called after a change that was taken.
 export function prepareEdit(box, id, saved) {
@@ -48,7 +49,7 @@ export function prepareEdit(box, id, saved) {
       first ??= words ? field : null;
     }
     const rest = first ? [] : sentences;
-    problem.replaceChildren(...rest.map((text) => Object.assign(document.createElement("p"), { textContent: text })));
+    problem.replaceChildren(...rest.map((text) => make("p", {}, text)));
     first?.focus();
   }
 }
@@ -75,7 +76,7 @@ function changed(form) {
 async function offerNamespaces(list) {
   try {
     const { data } = await call("GET", "v1/namespaces");
-    list.replaceChildren(...data.map(({ name }) => Object.assign(document.createElement("option"), { value: name })));
+    list.replaceChildren(...data.map(({ name }) => make("option", { value: name })));
   } catch {
     // One can type it.
   }

@@ -1,13 +1,25 @@
 // The search field, the days, and what stands at the side: namespaces and tags with counts.
 
-import { call } from "./api.js";
+import { call, day } from "./api.js";
 import { make } from "./elements.js";
 import { SPANS, address, narrows, read, tagsOf } from "./query.js";
 
 const TYPING_MS = 250;
 const MANY = 12;
 const wide = matchMedia("(min-width: 60rem)");
-const dated = (text) => new Date(`${text}T12:00`).toLocaleDateString("en", { dateStyle: "medium" });
+// While somebody types, a last word of one letter waits for its second: alone it would stand for a whole word.
+const begun = (text) => text.replace(/(^|[^\p{L}\p{N}])[\p{Ll}\p{Lu}\p{N}]$/u, "$1").trim();
+const dated = (text) => day(new Date(`${text}T12:00`) / 1000);
+export const pictures = (count) => (count === 1 ? "1 picture" : `${count.toLocaleString("en")} pictures`);
+
+// Some do not want keys without Ctrl or Alt to do anything; they say so on the page of a picture.
+function quiet() {
+  try {
+    return localStorage.getItem("imgpro.keys") === "off";
+  } catch {
+    return false;
+  }
+}
 
 const SAID = {
   q: (text) => `“${text}”`,
@@ -34,7 +46,7 @@ export class Filters {
   constructor(change) {
     this.change = change;
     this.state = {};
-    this.lists = { namespaces: [], tags: [] };
+    this.lists = null;
     this.side = document.getElementById("side");
     this.form = document.getElementById("find");
     this.chosen = document.getElementById("chosen");
@@ -42,15 +54,13 @@ export class Filters {
     const open = () => (this.side.open = wide.matches);
     wide.addEventListener("change", open);
     open();
-    let timer = 0;
     this.form.elements.q.addEventListener("input", () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => this.want({ q: this.form.elements.q.value.trim() }, true), TYPING_MS);
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.want({ q: begun(this.form.elements.q.value) }, true), TYPING_MS);
     });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      clearTimeout(timer);
-      this.want({ q: this.form.elements.q.value.trim() });
+      this.want({});
     });
     for (const name of ["type", "from", "to", "at"]) {
       const field = this.form.elements[name];
@@ -63,14 +73,17 @@ export class Filters {
       this.follow(link, () => ({ date: link.dataset.span, from: "", to: "", at: "" }));
     }
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "/" || event.target.matches("input, select, textarea")) return;
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || quiet()) return;
+      if (event.target.matches("input, select, textarea") || document.querySelector("dialog[open]")) return;
       event.preventDefault();
       this.form.elements.q.focus();
     });
   }
 
+  // What is typed by now goes with whatever else is wanted.
   want(part, typing = false) {
-    this.change({ ...this.state, ...part }, { typing });
+    clearTimeout(this.timer);
+    this.change({ ...this.state, q: this.form.elements.q.value.trim(), ...part }, { typing });
   }
 
   // A link that needs no new page; its address is right for another tab all the same.
@@ -83,11 +96,13 @@ export class Filters {
     return link;
   }
 
-  show(state) {
+  // `typing`: the field of the search is left to whoever types into it.
+  show(state, typing) {
     this.state = state;
+    clearTimeout(this.timer);
     const { elements } = this.form;
     for (const name of ["q", "type", "from", "to", "at"]) {
-      if (elements[name] !== document.activeElement && elements[name].value !== state[name]) elements[name].value = state[name];
+      if (!(typing && name === "q") && elements[name].value !== state[name]) elements[name].value = state[name];
     }
     for (const link of document.querySelectorAll(".spans a")) {
       const { span } = link.dataset;
@@ -106,7 +121,10 @@ export class Filters {
       return chip;
     });
     const all = this.follow(make("a", { href: "?" }, "Clear all"), () => read(""));
+    const at = [...this.chosen.children].indexOf(document.activeElement);
     this.chosen.replaceChildren(...(narrows(state) ? [...chips, all] : []));
+    // The keyboard goes on at the next one; on a phone not in the search field, which would bring up its keys.
+    if (at >= 0) (chips[at] ?? chips.at(-1) ?? (wide.matches ? this.form.elements.q : this.side.firstElementChild)).focus();
   }
 
   words() {
@@ -143,8 +161,8 @@ export class Filters {
 
   list(kind, on, part) {
     const list = document.getElementById(kind);
-    const all = this.lists[kind];
-    if (!all.length) return;
+    const all = this.lists?.[kind];
+    if (!all) return;
     if (all.length > MANY && !list.previousElementSibling.matches("input")) {
       const field = make("input", { type: "search", placeholder: `Find in ${all.length.toLocaleString("en")}`, "aria-label": `Find ${kind}` });
       field.addEventListener("input", () => this.showLists());
@@ -164,6 +182,7 @@ export class Filters {
         });
         return make("li", {}, link);
       }),
+      ...(all.length ? [] : [make("li", { className: "quiet" }, "None yet")]),
     );
     if (focused !== null) list.querySelector(`[data-name="${CSS.escape(focused)}"]`)?.focus();
   }

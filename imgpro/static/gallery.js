@@ -1,24 +1,25 @@
 // The gallery: pictures page by page into the grid, what the address says, and the way back to where one was.
 
-import { call, csrf, listen, root } from "./api.js";
+import { call, csrf, GALLERY, root, when } from "./api.js";
 import { make } from "./elements.js";
-import { Filters } from "./filters.js";
+import { listen } from "./events.js";
+import { Filters, pictures } from "./filters.js";
 import { Grid } from "./grid.js";
 import { address, asked, narrows, read } from "./query.js";
 
 const SOON_S = 7 * 86_400;
 const KEPT = 20_000; // pictures that are remembered for the way back
-const REMEMBERED = "imgpro.gallery";
 const status = document.getElementById("status");
 const found = document.getElementById("found");
-const dates = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 const memory = new Map(); // what earlier addresses of this page showed
 let loading = null; // ends the request under way
+let newest = ""; // the first page as it came, until there is a connection that tells what happens
 let failed = false;
 
 // What the modules that come later share. `cursor`: "" at the beginning of a list, null at its end. `gone`: the ids of
-// what is deleted, or will be unless that is undone.
-const gallery = { state: read(location.search), total: Number(found.dataset.total), cursor: null, selection: null, gone: new Set() };
+// what is deleted, or will be unless that is undone; `ended`: of what was deleted elsewhere.
+const gallery = { state: read(location.search), total: Number(found.dataset.total), cursor: null, selection: null, gone: new Set(), ended: new Set(), memory };
+const there = ({ id }) => !gallery.gone.has(id);
 const later = (name) => import(`./${name}.js`);
 
 // What the grid keeps of a picture: little, because there may be very many.
@@ -48,7 +49,7 @@ function build(record) {
   });
   picture.addEventListener("error", async () => picture.hasAttribute("src") && (await live()).doubt(record.id));
   const link = make("a", { href: new URL(record.id, root).href, draggable: false, "data-name": record.name, "aria-describedby": "keys" }, picture);
-  link.setAttribute("aria-label", [record.name, dates.format(record.at * 1000), ...marks].join(", "));
+  link.setAttribute("aria-label", [record.name, when(record.at), ...marks].join(", "));
   const pick = make("input", { type: "checkbox", className: "pick", tabIndex: -1, checked: chosen, "aria-label": `Select ${record.name}` });
   const tile = make("div", { className: chosen ? "tile chosen-one" : "tile" }, link, pick);
   if (marks.length) tile.append(make("span", { className: "badges", "aria-hidden": "true" }, marks.join(" · ")));
@@ -114,14 +115,17 @@ async function next() {
   return ask(gallery.cursor, (page) => {
     const known = new Set(grid.items.slice(-300).map((record) => record.id));
     let n = grid.items.at(-1)?.n ?? 0;
-    grid.append(page.data.filter((image) => !known.has(image.id)).map((image) => gallery.recordOf(image, ++n)));
+    grid.append(page.data.filter((image) => there(image) && !known.has(image.id)).map((image) => gallery.recordOf(image, ++n)));
   });
 }
 
 async function load() {
   failed = false;
   gallery.cursor = "";
-  return ask("", (page) => grid.set(page.data.map((image, n) => gallery.recordOf(image, n))));
+  return ask("", (page) => {
+    if (newest !== null) newest = JSON.stringify(page.data);
+    grid.set(page.data.filter(there).map((image, n) => gallery.recordOf(image, n)));
+  });
 }
 
 function fail(problem) {
@@ -140,12 +144,13 @@ function say(words, action, work) {
   if (failed && !words) return;
   const { length } = grid.items;
   if (length) welcome();
-  const of = (count) => `${count.toLocaleString("en")} ${count === 1 ? "picture" : "pictures"}`;
   const { state, cursor, total } = gallery;
+  const held = status.contains(document.activeElement);
   if (words) status.textContent = words;
-  else if (!narrows(state)) status.textContent = total || length ? of(total || length) : "No pictures yet.";
-  else if (length) status.textContent = cursor === null ? `${of(length)} found` : "";
+  else if (!narrows(state)) status.textContent = total || length ? pictures(total || length) : "No pictures yet.";
+  else if (length) status.textContent = cursor === null ? `${pictures(length)} found` : "";
   else if (cursor === null) [words, action, work] = [`No picture found: ${filters.words()}. `, "Clear filters", () => change(read(""))];
+  if (held) status.focus();
   if (!action) return;
   const button = make("button", { type: "button", className: "plain" }, action);
   button.addEventListener("click", work);
@@ -160,37 +165,38 @@ function welcome() {
 
 // Another list, and the way back to this one
 
-function turn(state) {
+function turn(state, typing) {
   memory.set(address(gallery.state), snapshot());
   for (const old of [...memory.keys()].slice(0, -5)) memory.delete(old);
   gallery.state = state;
   gallery.selection?.clear();
-  filters.show(state);
+  filters.show(state, typing);
 }
 
 function change(state, { typing = false } = {}) {
   if (address(state) === address(gallery.state)) return;
   const same = typing && state.q && gallery.state.q; // letters more: no step of the way back for each
-  turn(state);
+  turn(state, typing);
   history[same ? "replaceState" : "pushState"](null, "", address(state));
   load().then(() => scrollY > grid.top() && scrollTo(0, Math.max(0, grid.top() - 90)));
 }
 
 addEventListener("popstate", () => {
-  turn(read(location.search));
-  const kept = memory.get(address(gallery.state));
+  const state = read(location.search);
+  const kept = memory.get(address(state));
+  turn(kept?.state ?? state);
   if (kept) restore(kept);
   else load();
 });
 
-const snapshot = () => ({ items: grid.items, cursor: gallery.cursor, y: scrollY });
+const snapshot = () => ({ state: gallery.state, items: grid.items, cursor: gallery.cursor, y: scrollY });
 
 async function restore(kept) {
   loading?.abort();
   loading = null;
   failed = false;
   gallery.cursor = kept.cursor;
-  grid.set(kept.items);
+  grid.set(kept.items.filter(there));
   scrollTo(0, kept.y);
   grid.draw();
   say();
@@ -201,7 +207,7 @@ addEventListener("pagehide", () => {
   try {
     const items = grid.items.slice(0, KEPT + 1).map((record) => ({ ...record, small: "" }));
     if (items.length > KEPT) items.length = 0;
-    sessionStorage.setItem(REMEMBERED, JSON.stringify({ csrf, address: address(gallery.state), ...snapshot(), items }));
+    sessionStorage.setItem(GALLERY, JSON.stringify({ csrf, address: address(gallery.state), ...snapshot(), items }));
   } catch {
     // No room, or not allowed: then the list begins at its top.
   }
@@ -209,8 +215,8 @@ addEventListener("pagehide", () => {
 
 function remembered() {
   try {
-    const kept = JSON.parse(sessionStorage.getItem(REMEMBERED));
-    sessionStorage.removeItem(REMEMBERED);
+    const kept = JSON.parse(sessionStorage.getItem(GALLERY));
+    sessionStorage.removeItem(GALLERY);
     const back = performance.getEntriesByType("navigation")[0].type === "back_forward";
     return back && kept.csrf === csrf && kept.address === address(gallery.state) && kept.items.length ? kept : null;
   } catch {
@@ -223,6 +229,17 @@ function remembered() {
 let telling = null;
 const live = () => (telling ??= later("live").then(({ Live }) => new Live(gallery)));
 const told = (name) => async (data) => (await live())[name](data);
+
+// With the first connection, look whether something came between the list and it; after that it always may have.
+async function reset() {
+  const before = newest;
+  newest = null;
+  if (before) {
+    const page = await call("GET", `v1/media?${asked(gallery.state)}`).catch(() => null);
+    if (JSON.stringify(page?.data) === before) return;
+  }
+  told("reset")();
+}
 
 let bar = null;
 async function bars() {
@@ -260,4 +277,4 @@ filters.count().catch(() => {});
 const kept = remembered();
 if (kept) restore(kept);
 else await load();
-listen({ uploaded: told("uploaded"), changed: told("changed"), deleted: told("deleted"), reset: told("reset") });
+listen({ uploaded: told("uploaded"), changed: told("changed"), deleted: told("deleted"), reset });

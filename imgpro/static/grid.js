@@ -10,24 +10,25 @@ const FAST = 0.6; // windows in a frame: nothing is loaded that only flies by
 const SETTLED_MS = 90;
 const DAY = 86_400_000;
 
+const today = () => new Date().setHours(0, 0, 0, 0);
+
 // Returns a function that names the time of a picture: the same name as long as it is under the same heading.
-function headings() {
-  const midnight = new Date().setHours(0, 0, 0, 0);
+function headings(midnight) {
   let [from, to, title] = [0, 0, ""];
   return (seconds) => {
     const at = seconds * 1000;
     if (at >= from && at < to) return title;
-    const ago = Math.ceil((midnight - at) / DAY);
     const day = new Date(at);
+    const ago = Math.round((midnight - new Date(at).setHours(0, 0, 0, 0)) / DAY); // days have 23 to 25 hours
     if (ago < 7) {
       from = day.setHours(0, 0, 0, 0);
       to = day.setDate(day.getDate() + 1);
       if (ago <= 0) to = Infinity;
-      title = ago <= 0 ? "Today" : ago === 1 ? "Yesterday" : new Date(from).toLocaleDateString("en", { weekday: "long" });
+      title = ago <= 0 ? "Today" : ago === 1 ? "Yesterday" : new Date(from).toLocaleDateString(undefined, { weekday: "long" });
     } else {
-      title = day.toLocaleDateString("en", { month: "long", year: "numeric" });
+      title = day.toLocaleDateString(undefined, { month: "long", year: "numeric" });
       from = new Date(day.getFullYear(), day.getMonth()).getTime();
-      to = Math.min(new Date(day.getFullYear(), day.getMonth() + 1).getTime(), midnight - 6 * DAY);
+      to = Math.min(new Date(day.getFullYear(), day.getMonth() + 1).getTime(), new Date(midnight).setDate(new Date(midnight).getDate() - 6));
     }
     return title;
   };
@@ -48,6 +49,7 @@ export class Grid {
     addEventListener("scroll", () => this.soon(), { passive: true });
     new ResizeObserver(() => this.resized()).observe(root);
     addEventListener("resize", () => this.soon());
+    setInterval(() => this.midnight !== today() && this.change(() => {}), 30_000);
   }
 
   soon() {
@@ -139,7 +141,7 @@ export class Grid {
     if (!from) {
       rows.length = 0;
       this.width = this.root.clientWidth;
-      this.title = headings();
+      this.title = headings((this.midnight = today()));
     }
     while (rows.length && (rows.at(-1).to > from || rows.at(-1).open)) this.drop(rows.pop());
     const { width, title } = this;

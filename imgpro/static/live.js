@@ -1,7 +1,7 @@
 // What happens elsewhere while the gallery is open: pictures come, change and go. Loaded when the first one does.
 
 import { call } from "./api.js";
-import { asked, belongs } from "./query.js";
+import { asked, belongs, narrows } from "./query.js";
 
 const FRESH = 1_000; // pictures that are read again after something may have been missed
 const plain = (record) => JSON.stringify({ ...record, n: 0, small: "" });
@@ -28,6 +28,7 @@ export class Live {
   deleted({ id }) {
     const { gallery } = this;
     if (!gallery.gone.has(id)) gallery.total--;
+    gallery.ended.add(id); // what is undone here does not bring it back
     gallery.gone.add(id); // an answer that was on its way meanwhile may still hold it
     this.remove([id]);
     this.recount();
@@ -134,6 +135,8 @@ export class Live {
       if (plain(record) !== plain(now)) changed.push(record);
       return Object.assign(record, now, { small: "" });
     });
+    // The list of everything tells how many there are, whatever was missed.
+    if (!narrows(gallery.state) && (tail.length || !page.has_more)) gallery.total += items.length + tail.length - grid.items.length;
     grid.set([...items, ...tail]);
     changed.forEach((record) => grid.renew(record));
     const kept = new Set(grid.items.map((record) => record.id));

@@ -100,11 +100,19 @@ export class Recents {
   }
 
   async #forget() {
-    const before = [this.#kept, this.#ids];
-    const set = (lists) => this.#change(() => this.#save(() => ([this.#kept, this.#ids] = lists)));
-    set([[], []]);
+    const [kept, ids] = [this.#kept, this.#ids];
+    this.#change(() => this.#save(() => ([this.#kept, this.#ids] = [[], []])));
     const words = "The list is forgotten. The pictures are still there.";
-    if ((await notify(words, { undo: "Undo" })) === "undone") set(before);
+    if ((await notify(words, { undo: "Undo" })) !== "undone") return;
+    // Behind what came meanwhile, and without what went.
+    const there = new Set([...this.#kept.map((one) => one.id), ...this.#ids, ...this.hidden]);
+    const missing = (id) => !there.has(id);
+    this.#change(() =>
+      this.#save(() => {
+        this.#kept.push(...kept.filter((one) => missing(one.id)));
+        this.#ids.push(...ids.filter(missing));
+      }),
+    );
   }
 
   #change(what) {

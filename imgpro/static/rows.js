@@ -2,7 +2,7 @@
 
 import { bytes } from "./api.js";
 import { formatted } from "./copy.js";
-import { make } from "./elements.js";
+import { make, sentences } from "./elements.js";
 import { pending, stopped, underWay } from "./queue.js";
 import { arrange, button, pageOf, thumb, thumbOf, unseen } from "./recent.js";
 
@@ -212,13 +212,4 @@ class Row {
     const words = { queued: size && `Waiting, ${size}`, sending: `${bytes(sent)} of ${size}${rate}`, failed: "" };
     return { ...words, preparing: file ? "Preparing" : "Fetching", cancelled: "Cancelled." }[state];
   }
-}
-
-// A problem in the server's words; where it names a page that helps, with the way there.
-function sentences(problem) {
-  const { url, label } = problem?.action ?? {};
-  return (problem?.sentences ?? []).map((text) => {
-    const leads = url?.startsWith("http") && text === `${label}.`;
-    return make("p", {}, leads ? make("a", { href: url, textContent: label }) : text);
-  });
 }

@@ -42,6 +42,15 @@ export function focus(grid, index) {
   grid.tiles.get(grid.active.id)?.firstChild.focus({ preventScroll: true });
 }
 
+// What had the keyboard is gone: it goes on at a picture near by, or where it says that there is none. Nothing scrolls.
+export function settle(grid, id = grid.active?.id) {
+  const tile = grid.tiles.get(id) ?? grid.tiles.get(grid.active?.id);
+  (tile?.firstChild ?? document.getElementById("status")).focus({ preventScroll: true });
+}
+
+// Keys go into a field, or to a dialog.
+export const busy = () => document.querySelector("dialog[open]") || typing();
+
 const typing = () => document.activeElement?.matches("input:not([type=checkbox]), select, textarea") ?? false;
 
 export class Selection {
@@ -53,10 +62,9 @@ export class Selection {
     grid.root.addEventListener("keydown", (event) => this.key(event));
     grid.root.addEventListener("pointerdown", (event) => this.press(event));
     grid.root.addEventListener("dragstart", (event) => event.preventDefault());
-    grid.root.addEventListener("focusin", (event) => {
-      const tile = event.target.closest(".tile");
-      if (tile) grid.active = tile.record;
-    });
+    const use = (element) => (grid.active = element.closest(".live .tile")?.record ?? grid.active);
+    grid.root.addEventListener("focusin", (event) => use(event.target));
+    use(document.activeElement);
     grid.root.addEventListener("contextmenu", (event) => {
       if (this.touched && event.target.closest(".tile")) event.preventDefault();
     });
@@ -160,7 +168,7 @@ export class Selection {
   }
 
   command(event) {
-    if (typing() || document.querySelector("dialog[open]")) return;
+    if (busy()) return;
     if (event.key === "Escape" && this.size) this.clear();
     else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();

@@ -1,14 +1,13 @@
 // The page of a picture: what is copied, keys, zoom, the pictures beside it, deleting with a way back, and what
 // happens to it meanwhile. Without script the fields can be copied by hand, and forms and links do the rest.
 
-import { call, listen, root, when } from "./api.js";
-import { chooseFormat, chosenFormat, copy } from "./copy.js";
+import { call, day, root, when } from "./api.js";
+import { chooseFormat, chosenFormat, copyButtons } from "./copy.js";
+import { listen } from "./events.js";
 import { notify } from "./notify.js";
 import { Lens, swiped } from "./zoom.js";
 
 const QUIET = "imgpro.keys"; // "off" where somebody does not want keys without Ctrl or Alt to do anything
-
-const days = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" }); // a day is one everywhere
 
 const byId = (id) => document.getElementById(id);
 const picture = byId("picture");
@@ -29,15 +28,19 @@ const lens = new Lens(byId("lens"), {
   go,
 });
 
-// The parts of the page that change with the picture; called again whenever they were fetched anew.
-function prepare() {
+// The parts of the page that change with the picture, and what each needs whenever it was fetched anew.
+const parts = { facts: prepareFacts, between: prepareBeside, share: prepareShare, edit: prepareEdit };
+const came = {}; // each as the server sent it, before anything here touched it
+
+function prepareFacts() {
   for (const time of byId("facts").querySelectorAll("time")) {
+    const seconds = new Date(time.dateTime) / 1000;
     time.title = time.textContent;
-    const at = new Date(time.dateTime);
-    time.textContent = time.dateTime.includes("T") ? when(at / 1000) : days.format(at);
+    time.textContent = time.dateTime.includes("T") ? when(seconds) : day(seconds, true);
   }
-  prepareShare();
-  prepareBeside();
+}
+
+function prepareEdit() {
   const box = byId("edit");
   if (box?.open) startEdit(box);
   else box?.addEventListener("toggle", () => startEdit(box), { once: true });
@@ -59,45 +62,19 @@ async function saved() {
 
 function prepareShare() {
   const share = byId("share");
-  const field = byId("chosen");
   const pick = (format) => {
-    field.value = byId(`copy-${format}`).value;
-    share.querySelector(`.switch [value="${format}"]`).checked = true;
+    const radio = share.querySelector(`.switch [value="${format}"]`);
+    radio.checked = true;
+    byId("chosen").value = byId(`copy-${format}`).value;
+    byId("copy").dataset.what = radio.parentElement.textContent.trim();
   };
   share.querySelector(".chosen").hidden = false;
-  byId("all").open = false;
   pick(chosenFormat());
-  field.readOnly = true;
   share.querySelector(".switch").addEventListener("change", (event) => {
     chooseFormat(event.target.value);
     pick(event.target.value);
   });
-  byId("copy").addEventListener("click", copyChosen);
-  for (const input of share.querySelectorAll(".copy input")) input.addEventListener("focus", () => input.select());
-  for (const row of share.querySelectorAll("details .copy")) {
-    const button = row.querySelector("button");
-    button.hidden = false;
-    button.addEventListener("click", () =>
-      take(row.querySelector("input"), row.querySelector("label").textContent, button),
-    );
-  }
-}
-
-function copyChosen() {
-  const label = byId("share").querySelector(".switch :checked").parentElement.textContent.trim();
-  return take(byId("chosen"), label, byId("copy"));
-}
-
-async function take(field, label, button) {
-  if (await copy(field.value)) {
-    notify(`${label} copied.`);
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 2000);
-  } else {
-    field.focus();
-    field.select();
-    notify("The browser did not copy it. Press Ctrl+C.", { problem: true });
-  }
+  copyButtons(share);
 }
 
 // The pictures beside it
@@ -179,7 +156,7 @@ function leave() {
 }
 
 function gone() {
-  watcher.end();
+  line?.close();
   lens.close();
   document.body.classList.remove("viewer", "going");
   document.querySelector("main").replaceChildren(byId("gone").content.cloneNode(true));
@@ -208,58 +185,47 @@ async function refresh({ all = false } = {}) {
   const fresh = new DOMParser().parseFromString(text, "text/html");
   const box = byId("edit");
   const keeps = box?.open && !all && (await editing()).isTyped(box);
-  for (const part of ["facts", "between", "share", "edit"]) {
-    if (part === "edit" && keeps) continue;
-    swap(byId(part), fresh.getElementById(part), !all);
+  let focus = null;
+  for (const name of Object.keys(parts)) {
+    const then = fresh.getElementById(name);
+    const now = byId(name);
+    if (!now || (keeps && now === box) || (!all && then?.outerHTML === came[name])) continue;
+    came[name] = then?.outerHTML;
+    const at = focusable(now).indexOf(document.activeElement);
+    if (at >= 0) focus = () => focusable(byId(name))[at]?.focus({ preventScroll: true });
+    swap(now, then, !all);
+    parts[name]();
   }
+  focus?.();
   shown.alt = fresh.querySelector(".shown").alt;
   byId("lens").ariaLabel = fresh.getElementById("lens").ariaLabel;
   document.title = fresh.title;
-  prepare();
 }
 
-// Put a part in the place of another; what was unfolded stays so, and the focus where it was.
+const focusable = (part) => [...(part?.querySelectorAll("a, button, input, select, summary, textarea") ?? [])];
+
+// Put a part in the place of another; what was unfolded stays so.
 function swap(now, then, keepOpen) {
-  if (!now || !then) return void now?.remove();
-  const focused = now.contains(document.activeElement) ? document.activeElement.id : "";
+  if (!then) return void now.remove();
   const open = [...now.querySelectorAll("details[open]")].map((one) => one.id);
+  for (const one of then.querySelectorAll("details")) one.open = open.includes(one.id);
   if (keepOpen && now.open) then.open = true;
   now.replaceWith(document.adoptNode(then));
-  for (const name of open) byId(name).open = true;
-  if (focused) byId(focused)?.focus();
 }
 
-// Browsers open only six lines to a server at once: a page that nobody looks at needs none.
-const watcher = {
-  line: null,
-  start() {
-    if (!mine || isGone || this.line || document.visibilityState !== "visible") return;
-    const touches = (other) => other === id || other === beside("prev")?.dataset.id || other === beside("next")?.dataset.id;
-    this.line = listen({
+const touches = (other) => [id, beside("prev")?.dataset.id, beside("next")?.dataset.id].includes(other);
+const line = mine
+  ? listen({
       changed: (image) => touches(image.id) && refresh(),
       deleted: (image) => {
         if (image.id === id) deletion || gone();
         else if (touches(image.id)) refresh();
       },
       reset: () => refresh(),
-    });
-  },
-  end() {
-    this.line?.close();
-    this.line = null;
-  },
-};
+    })
+  : null;
 
-document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState !== "visible") return watcher.end();
-  if (!mine || isGone) return;
-  refresh();
-  watcher.start();
-});
-addEventListener("pagehide", () => {
-  watcher.end();
-  deletion?.send().catch(() => {});
-});
+addEventListener("pagehide", () => deletion?.send().catch(() => {}));
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // as it was is not as it is
 });
@@ -272,7 +238,7 @@ const keys = {
   z: () => lens.show(),
   "+": () => lens.show(),
   f: () => lens.full(),
-  c: copyChosen,
+  c: () => byId("copy").click(),
   d: () => byId("download").click(),
   "?": () => help.showModal(),
 };
@@ -326,7 +292,8 @@ byId("delete")?.addEventListener("click", (event) => {
   remove(event.currentTarget);
 });
 
+for (const name of Object.keys(parts)) came[name] = byId(name)?.outerHTML;
+byId("all").open = false; // unfolded for those without script
 prepareKeys();
 prepareSwipe();
-prepare();
-watcher.start();
+for (const prepare of Object.values(parts)) prepare();

@@ -14,6 +14,7 @@ from imgpro.appliance import Appliance
 from imgpro.errors import ImgproError, NotFound
 from imgpro.flows.accounts import KeyRequest, Made
 from imgpro.flows.email_address import parse_email
+from imgpro.flows.operate import SETUP_AGAIN, SETUP_ENDED
 from imgpro.flows.upgrades import Offer
 from imgpro.model import Account, Principal
 from imgpro.web import respond
@@ -124,7 +125,7 @@ class AccountPages(PageGroup):
         """Show the form that makes the operator's account; there is no such page once there is one."""
         token = request.query.get("t", "")
         if not await self._appliance.operate.can_claim(token):
-            raise NotFound("This link has ended or was used already. `imgpro setup-link` makes a new one.")
+            raise NotFound(SETUP_ENDED, SETUP_AGAIN)
         return await self._page(request, "setup.html", token=token, problem="", email="")
 
     async def post_setup(self, request: web.Request) -> web.Response:

@@ -39,7 +39,7 @@ class ArchiveHandlers:
         return [web.post("/dashboard/zip", self.post_zip)]
 
     async def post_zip(self, request: web.Request) -> web.StreamResponse:
-        """Send the pictures with the form's `ids`, else all that its other fields find."""
+        """Send the pictures with the form's `ids`, else all that its fields find; with `check` say if they come."""
         form = await read_form(request, Pace(self._uploads), _MAX_FORM_BYTES)
         principal = await self._identity.from_own_page(request, form)
         wanted = GalleryQuery(form)
@@ -47,6 +47,8 @@ class ArchiveHandlers:
         ids = _ids(form["ids"]) if "ids" in form else None
         with self._archives.place(principal):
             plan = await self._archives.plan(principal, filters, ids)
+            if "check" in form:
+                return web.Response(status=204, headers={"Cache-Control": respond.PRIVATE})
             response = web.StreamResponse(headers=_headers(form))
             response.content_length = plan.length
             await response.prepare(request)

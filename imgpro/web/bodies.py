@@ -259,7 +259,8 @@ def _file_name(part: BodyPartReader) -> str:
     Editors on Windows send whole paths, whose backslashes are no escapes, whatever the standard says.
     """
     path = _WINDOWS_PATH.search(part.headers.get(hdrs.CONTENT_DISPOSITION, ""))
-    return path[1] if path is not None else part.filename or ""
+    # Browsers and curl write a quotation mark in a name like this, and no other sign (multipart/form-data in HTML).
+    return path[1] if path is not None else (part.filename or "").replace("%22", '"')
 
 
 def _check_part(part: BodyPartReader) -> None:

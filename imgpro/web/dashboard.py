@@ -15,9 +15,9 @@ from imgpro.web.archive import ArchiveHandlers
 from imgpro.web.gallery_query import SPANS, GalleryQuery
 from imgpro.web.links import Links
 from imgpro.web.pages import PageGroup, root_of
-from imgpro.web.sign_in import sign_in_page
+from imgpro.web.sign_in import own_path, sign_in_page
 
-_SHOWN: Final = 60
+_SHOWN: Final = 45
 _LISTED: Final = 20  # namespaces and tags on the page itself; the script has all
 _TYPES: Final = tuple((name, name.upper() if name != "webp" else "WebP") for name in get_args(StoredFormat))
 
@@ -34,7 +34,7 @@ class DashboardPages(PageGroup):
         """Show who is signed in their pictures, and everybody else the way in."""
         visitor = await self._identity.visitor(request)
         if visitor is None:
-            return sign_in_page(self._appliance, self._templates, request)
+            return sign_in_page(self._appliance, self._templates, request, wanted=own_path(request.path_qs))
         query = GalleryQuery(request.query)
         page, problem = await self._found(visitor.principal, query, request.query.get("cursor", ""))
         browse = self._appliance.browse

@@ -21,8 +21,9 @@ from imgpro.web.pages import PageGroup, Templates, root_of
 from imgpro.web.sessions import SessionCookies
 
 HOME: Final = "/dashboard"
-# Pages of our own and nothing else: no dots, no percent signs, no second slash that would begin a host name.
-_OWN: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\?[A-Za-z0-9_=&,.-]*)?")
+# Pages of our own and nothing else: no dots, no percent signs, no second slash that would begin a host name. What is
+# looked for there may be any text, written as addresses have it.
+_OWN: Final = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\?(?:[A-Za-z0-9_=&,.+*-]|%[0-9A-F]{2})*)?")
 _MAX_CHARS: Final = 300
 
 

@@ -110,7 +110,12 @@ def busy_upload(server, seed=1, size=(5000, 4000)):
 
 def busy(pids):
     """Return those of the processes that run at this moment."""
-    return [pid for pid in pids if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"]
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R":
+                found.append(pid)
+    return found
 
 
 def catch_one_at_work(server):

@@ -1,4 +1,4 @@
-"""Fixtures for tests in a real browser; each module brings its own `server`."""
+"""Fixtures for tests in a real browser."""
 
 import shutil
 from urllib.parse import urlsplit
@@ -6,6 +6,19 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser import ARGS, LAN, WATCH, Watch
+from tests.servers import UNLIMITED, running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server for the tests of a module that need no other settings."""
+    with running(tmp_path_factory.mktemp("server") / "data", UNLIMITED) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def key(server):
+    return server.new_key("ann@example.org")
 
 
 @pytest.fixture(scope="module")

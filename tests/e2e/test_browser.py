@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from tests.browser import LAN, until
 from tests.e2e.uploads import CLIPBOARD, DROP, choose, opened, picture, uploaded
-from tests.peers import importing_from, picture_peer
+from tests.peers import importing_from
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, running
 
@@ -21,12 +21,6 @@ pytestmark = pytest.mark.browser
 
 PNG = encoded(make_image("RGB", (600, 450)), "PNG")
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="300"><rect width="400" height="300" fill="#c03020"/></svg>'
-
-
-@pytest.fixture(scope="module")
-def peer_port():
-    with picture_peer(PNG) as port:
-        yield port
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_on_a_phone_over_a_plain_lan_name(visit, server, key):
     address = page.get_by_role("textbox", name="PicGo server").input_value()
     assert address == f"{base}/upload?key={secret}&tags=obsidian"
     page.get_by_role("button", name="Copy PicGo server").click()
-    page.get_by_text("Copied").wait_for()
+    page.get_by_text("Copied.", exact=True).wait_for()
     page.evaluate(
         """() => { const area = document.createElement("textarea"); area.id = "paste"; document.body.append(area); area.focus(); }"""
     )
@@ -145,6 +145,7 @@ def test_the_code_opens_a_page_for_the_phone(visit, server, key):
     phone.on("request", lambda request: asked.append(request.url))
     phone.goto(f"{base}/{PAGE}/shortcut/phone#{secret}")
     until(phone, "!document.querySelector('[data-without-key]')")
+    assert phone.evaluate("location.href") == f"{base}/{PAGE}/shortcut/phone"
     assert (
         phone.get_by_role("textbox", name="The address").input_value()
         == f"{base}/v1/upload?key={secret}&link=src&tags=phone"
@@ -262,7 +263,7 @@ def test_by_keyboard(visit, server, key):
     connect(page, server.base, key, "curl")
     page.get_by_role("button", name="Copy One file").focus()
     page.keyboard.press("Enter")
-    page.get_by_text("Copied").wait_for()
+    page.get_by_text("Copied.", exact=True).wait_for()
     page.locator("summary").last.focus()
     page.keyboard.press("Enter")
     assert page.locator("#secret").is_visible()

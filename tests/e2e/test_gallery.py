@@ -3,19 +3,22 @@
 import io
 import re
 import zipfile
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.archives import backdate
 from tests.axe import serious
-from tests.galleries import PICTURES, SIZES, chosen, fill, opener, pick, shows, tiles
+from tests.galleries import PICTURES, SIZES, chosen, fill, opener, pick, shows, tiles, with_times
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, Server, multipart
 from tests.signed_in import by_key
 
 pytestmark = pytest.mark.browser
 AGES_DAYS = {"today.png": 0, "days ago.png": 3, "two weeks ago.png": 14, "months ago.png": 100}
+BERLIN = ZoneInfo("Europe/Berlin")
 NUMBERS = iter(range(1_000))
 
 
@@ -56,7 +59,6 @@ def test_an_empty_account_is_shown_the_way(gallery, server, key):
     expect(page.get_by_role("link", name="Upload a picture")).to_be_visible()
     expect(page.get_by_role("link", name="Connect an app")).to_have_attribute("href", re.compile("dashboard/connect$"))
     expect(page.get_by_role("search")).to_be_hidden()
-    page.wait_for_timeout(300)  # until it listens
     fill(server, key, ["first.png"])
     shows(page, "first.png")
     expect(page.get_by_text("Nothing here yet")).to_be_hidden()
@@ -116,7 +118,10 @@ def test_search_as_you_type(gallery, server, key):
     shows(page, "cat two.png", "cat one.png")
     expect(page.get_by_role("status").first).to_have_text("2 pictures found")
     expect(page).to_have_url(re.compile(r"\?q=cat$"))
-    page.get_by_label("Search names").press_sequentially(" two", delay=20)
+    page.get_by_label("Search names").press_sequentially(" t", delay=20)
+    page.wait_for_timeout(500)
+    shows(page, "cat two.png", "cat one.png")  # one letter is a word that has only begun
+    page.get_by_label("Search names").press_sequentially("wo", delay=20)
     shows(page, "cat two.png")
     page.go_back()  # one step for one search, however many letters it had
     shows(page, "dog.png", "cat two.png", "cat one.png")
@@ -151,6 +156,38 @@ def test_an_answer_that_comes_late_is_not_shown(gallery, server, key):
     shows(page, "cat.png")
 
 
+def test_the_field_says_what_is_looked_for(gallery, server, key):
+    fill(server, key, ["cat one.png", "cat two.png", "dog.png"])
+    page = gallery()
+    shows(page, "dog.png", "cat two.png", "cat one.png")
+    search = page.get_by_label("Search names")
+    search.fill("cat")
+    shows(page, "cat two.png", "cat one.png")
+    page.go_back()
+    shows(page, "dog.png", "cat two.png", "cat one.png")
+    expect(search).to_have_value("")
+    page.go_forward()
+    expect(search).to_have_value("cat")
+    # Whoever goes back while typing does not look for it after all.
+    search.press_sequentially(" two")
+    page.evaluate("history.back()")
+    shows(page, "dog.png", "cat two.png", "cat one.png")
+    page.wait_for_timeout(400)
+    expect(search).to_have_value("")
+    shows(page, "dog.png", "cat two.png", "cat one.png")
+    # What is typed by then goes with another filter.
+    page.evaluate(
+        """() => {
+            const field = document.getElementById("q");
+            field.value = "one";
+            field.dispatchEvent(new Event("input"));
+            document.querySelector('[data-span="7days"]').click();
+        }"""
+    )
+    shows(page, "cat one.png")
+    expect(page).to_have_url(re.compile(r"\?q=one&date=7days$"))
+
+
 def test_a_search_that_fails_can_be_tried_again(gallery, server, key):
     fill(server, key, ["cat.png"])
     page = gallery(expected=[503])
@@ -179,13 +216,17 @@ def test_a_page_that_fails_deep_down_says_so_where_one_is(gallery, server, key):
     expect(page.get_by_role("link", name="0.png", exact=False).last).to_be_visible()
 
 
-def test_who_is_signed_out_elsewhere_is_led_to_the_way_in(gallery, server, key):
-    fill(server, key, ["cat.png"])
+def test_who_is_signed_out_elsewhere_is_led_to_the_way_in_and_back_to_the_search(gallery, server, key):
+    fill(server, key, ["cat.png", "café & co.png"])
     page = gallery(expected=[401])
-    shows(page, "cat.png")
+    shows(page, "café & co.png", "cat.png")
     page.context.clear_cookies()
-    page.get_by_label("Search names").fill("cat")
+    page.get_by_label("Search names").fill("café & co")
     expect(page.get_by_role("heading", name="Sign in").first).to_be_visible()
+    page.get_by_label("Your API key").fill(key)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    shows(page, "café & co.png")
+    expect(page.get_by_label("Search names")).to_have_value("café & co")
 
 
 @pytest.mark.parametrize(
@@ -202,19 +243,65 @@ def test_by_days(gallery, server, link, names):
     shows(page, *names)
 
 
-def test_last_week_is_from_monday_to_sunday(gallery, server):
-    """Whatever day it is: the browser's clock is set."""
-    page = gallery(key=server.dated, timezone_id="UTC")
-    expect(tiles(page)).to_have_count(4)
-    bounds = page.evaluate(
+@pytest.mark.parametrize(
+    ("now", "monday", "hours"),
+    [
+        ((2026, 3, 15, 23, 59), (2026, 3, 2), 168),  # Sunday
+        ((2026, 3, 16, 0, 0), (2026, 3, 9), 168),  # Monday
+        ((2026, 3, 30, 0, 0), (2026, 3, 23), 167),  # the clock was put forward on Sunday
+        ((2026, 11, 1, 12, 0), (2026, 10, 19), 169),  # the clock was put back on the Sunday before
+    ],
+)
+def test_last_week_is_from_monday_to_sunday(gallery, server, now, monday, hours):
+    page = gallery(
+        key=server.dated,
+        timezone_id=BERLIN.key,
+        prepare=lambda page: page.clock.set_fixed_time(datetime(*now, tzinfo=BERLIN)),
+    )
+    since, until = page.evaluate(
         """async () => {
             const { bounds, read } = await import(new URL("static/query.js", document.baseURI.replace("dashboard", "")));
             return bounds(read("?date=last-week"));
         }"""
     )
-    assert bounds[1] - bounds[0] == 7 * 86_400
-    assert (bounds[0] // 86_400 + 3) % 7 == 0  # 1 January 1970 was a Thursday
-    assert 0 < page.evaluate("Date.now() / 1000") - bounds[1] < 7 * 86_400 + 1
+    assert since == datetime(*monday, tzinfo=BERLIN).timestamp()
+    assert until - since == hours * 3_600
+
+
+@pytest.mark.parametrize(
+    ("now", "before"),
+    [
+        # The day before had 23 hours, and half an hour before it was the day before that.
+        (datetime(2026, 3, 30, 9, tzinfo=BERLIN), datetime(2026, 3, 28, 23, 30, tzinfo=BERLIN)),
+        # The day before had 25 hours, and began half an hour before this.
+        (datetime(2026, 10, 26, 9, tzinfo=BERLIN), datetime(2026, 10, 25, 0, 30, tzinfo=BERLIN)),
+    ],
+)
+def test_yesterday_is_the_day_before_however_long_it_was(gallery, server, key, now, before):
+    fill(server, key, ["before.png", "today.png"])
+
+    def prepare(page):
+        page.clock.set_fixed_time(now)
+        with_times(page, now, before)
+
+    page = gallery(timezone_id=BERLIN.key, prepare=prepare)
+    shows(page, "today.png", "before.png")
+    second = "Yesterday" if (now.date() - before.date()).days == 1 else f"{before:%A}"
+    expect(page.locator(".row h2")).to_have_text(["Today", second])
+
+
+def test_at_midnight_today_becomes_yesterday(gallery, server, key):
+    now = datetime(2026, 6, 10, 23, 59, tzinfo=BERLIN)
+    fill(server, key, ["old.png", "evening.png"])
+
+    def prepare(page):
+        page.clock.install(time=now)
+        with_times(page, now, now.replace(day=4))
+
+    page = gallery(timezone_id=BERLIN.key, prepare=prepare)
+    expect(page.locator(".row h2")).to_have_text(["Today", "Thursday"])
+    page.clock.fast_forward(100_000)
+    expect(page.locator(".row h2")).to_have_text(["Yesterday", "June 2026"])
 
 
 def test_from_to_and_going_to_a_date(gallery, server):
@@ -272,6 +359,16 @@ def test_many_tags_can_be_searched(gallery, server, key):
     expect(page.get_by_role("list", name="Tags").get_by_role("link")).to_have_count(11)
     page.get_by_role("list", name="Tags").get_by_role("link", name="t17").click()
     expect(tiles(page)).to_have_count(1)
+
+
+def test_the_last_tag_leaves_the_side(gallery, server, key):
+    image = server.must_upload(PICTURES[0], "one.png", key=key, tags="sea", namespace="trip")
+    page = gallery()
+    tags, spaces = page.get_by_role("list", name="Tags"), page.get_by_role("list", name="Namespaces")
+    expect(tags.get_by_role("link")).to_have_text(["sea 1"])
+    server.api("PATCH", f"/v1/media/{image['id']}", {"tags": "", "namespace": ""}, key=key)
+    expect(tags.get_by_role("listitem")).to_have_text(["None yet"])
+    expect(spaces.get_by_role("listitem")).to_have_text(["None yet"])
 
 
 # Choosing
@@ -377,6 +474,8 @@ def test_on_a_phone(gallery, server, key):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     expect(page.get_by_role("list", name="Namespaces")).to_be_hidden()
     page.get_by_text("Filters", exact=True).click()
+    expect(page.get_by_label("Go to date")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.get_by_role("list", name="Namespaces").get_by_role("link", name="trip").click()
     expect(page.get_by_role("list", name="Namespaces")).to_be_hidden()
     expect(page.get_by_role("button", name="Remove: in trip")).to_be_visible()
@@ -388,9 +487,9 @@ def test_without_script(gallery, server, key):
     fill(server, key, [f"{n}.png" for n in range(65)], namespace="trip")
     fill(server, key, ["cat.png"], tags="pet")
     page = gallery(script=False)
-    expect(page.locator(".grid img")).to_have_count(60)
+    expect(page.locator(".grid img")).to_have_count(45)
     page.get_by_role("link", name="Older pictures").click()
-    expect(page.locator(".grid img")).to_have_count(6)
+    expect(page.locator(".grid img")).to_have_count(21)
     page.get_by_role("link", name="Newest").click()
     page.get_by_label("Search names").fill("cat")
     page.get_by_role("button", name="Search").click()

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,13 @@ from tests.e2e.uploads import (
     SELECTED,
     choose,
     copied,
+    deletions,
     dropped_from_disk,
     picture,
     signed_in,
     uploaded,
 )
-from tests.peers import importing_from, picture_peer
+from tests.peers import importing_from
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, running
 
@@ -33,20 +33,9 @@ NOBODY = "imgpro.recent:/"
 
 
 @pytest.fixture(scope="module")
-def peer_port():
-    with picture_peer(PNG) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory, peer_port):
     with running(tmp_path_factory.mktemp("home") / "data", {**UNLIMITED, **importing_from(peer_port)}) as found:
         yield found
-
-
-@pytest.fixture
-def ann(server):
-    return server.new_key(f"ann{time.time_ns()}@example.org")
 
 
 def pictures_of(server, key):
@@ -278,7 +267,9 @@ def test_what_is_copied_is_chosen_once_and_remembered(visit, server):
 
 def test_a_recent_upload_is_deleted_unless_somebody_says_undo(visit, server):
     page = visit(expected=[404])
+    page.clock.install()
     page.goto(server.base)
+    sent = deletions(page)
     choose(page, picture("a.png", PNG), picture("b.png", PNG))
     links = uploaded(page, 2)
     page.reload()
@@ -287,6 +278,8 @@ def test_a_recent_upload_is_deleted_unless_somebody_says_undo(visit, server):
     assert recents(page) == ["b.png"]
     page.get_by_role("button", name="Undo").click()
     assert sorted(recents(page)) == ["a.png", "b.png"]
+    page.clock.run_for(20_000)
+    assert sent == []
     assert all(is_there(server, link) for link in links)
     page.locator(".card", has_text="a.png").get_by_role("button", name="Delete").click()
     page.goto(server.base + "/api/quick-start")  # leaving is an answer too
@@ -332,6 +325,22 @@ def test_what_is_gone_or_has_ended_shows_so(visit, server):
     page.get_by_role("button", name="Undo").click()
     assert recents(page) == ["kept.png"]
     assert [entry["name"] for entry in stored(page)] == ["kept.png"]
+
+
+def test_what_came_after_the_list_was_forgotten_stays_when_it_is_back(visit, server):
+    page = visit()
+    page.goto(server.base)
+    choose(page, picture("old.png", PNG))
+    uploaded(page)
+    page.reload()
+    page.get_by_role("button", name="Forget this list").click()
+    choose(page, picture("new.png", PNG))
+    uploaded(page)
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".card", has_text="old.png").wait_for()
+    kept = stored(page)
+    assert [entry["name"] for entry in kept] == ["new.png", "old.png"]
+    assert all("token=" in entry["delete_url"] for entry in kept)
 
 
 def test_other_tabs_follow(visit, server):

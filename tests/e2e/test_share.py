@@ -7,7 +7,7 @@ import pytest
 from tests.axe import serious
 from tests.browser import LAN
 from tests.e2e.uploads import copied, signed_in
-from tests.peers import importing_from, picture_peer
+from tests.peers import importing_from
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, running
 
@@ -24,12 +24,6 @@ SEND = """([bytes, names]) => {
     document.body.append(form);
     form.submit();
 }"""
-
-
-@pytest.fixture(scope="module")
-def peer_port():
-    with picture_peer(PNG) as port:
-        yield port
 
 
 @pytest.fixture(scope="module")

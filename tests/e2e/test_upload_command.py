@@ -18,7 +18,7 @@ import pytest
 from tests.between import DROP, SWALLOW, between
 from tests.load import small_png
 from tests.servers import UNLIMITED, running
-from tests.terminals import IMGPRO, Person, at_terminal
+from tests.terminals import IMGPRO, Person, at_terminal, heed_signals
 
 DICE = random.Random(7)
 BUSY = (
@@ -568,7 +568,7 @@ def test_a_large_file_is_not_held_in_memory(at_home):
         process = subprocess.Popen(
             [*IMGPRO, "upload", "--server", address, str(picture)],
             env=at_home.env, cwd=at_home.home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
+            preexec_fn=heed_signals,
         )  # fmt: skip
         deadline = time.monotonic() + 40
         while taken[0] < 400_000_000 and time.monotonic() < deadline:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.axe import serious
 from tests.browser import LAN, until
+from tests.e2e.uploads import signed_in
 from tests.pictures import encoded, film, make_image
-from tests.servers import UNLIMITED, running
 
 pytestmark = pytest.mark.browser
 
@@ -23,27 +23,9 @@ PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("viewer") / "data", UNLIMITED) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def key(server):
-    return server.new_key("ann@example.org")
-
-
-@pytest.fixture(scope="module")
 def album(server, key):
     """Three pictures of a namespace, the newest last."""
     return [server.must_upload(PNG, f"{n}.png", key=key, namespace="album") for n in range(3)]
-
-
-def sign_in(page, base, key):
-    page.goto(base + "/dashboard")
-    page.get_by_label("Your API key").fill(key)
-    with page.expect_navigation():
-        page.get_by_role("button", name="Sign in", exact=True).click()
 
 
 def at_rest(page):
@@ -302,7 +284,7 @@ def test_the_chosen_format_is_copied_and_remembered(visit, server, where):
 
 def test_keys_open_their_list_download_and_stay_out_of_fields(visit, server, key, album):
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(album[1]["url"])
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="Keys").is_visible()
@@ -338,7 +320,7 @@ def test_keys_open_their_list_download_and_stay_out_of_fields(visit, server, key
 
 def test_the_pictures_beside_are_reached_by_keys_buttons_and_swipes(visit, server, key, album):
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(album[1]["url"])
     page.keyboard.press("ArrowLeft")
     page.wait_for_url(album[2]["url"])
@@ -354,7 +336,7 @@ def test_the_pictures_beside_are_reached_by_keys_buttons_and_swipes(visit, serve
     page.keyboard.press("Escape")
     until(page, "!location.hash")
     phone = visit(**PHONE)
-    sign_in(phone, server.base, key)
+    signed_in(phone, server, key)
     phone.goto(album[1]["url"])
     touch = fingers(phone)
     for begin, step, wanted in ((300, -40, album[0]), (80, 40, album[1])):
@@ -368,7 +350,7 @@ def test_the_pictures_beside_are_reached_by_keys_buttons_and_swipes(visit, serve
 
 def test_what_is_beside_is_fetched_while_the_browser_is_idle(visit, server, key, album):
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     asked = pictures_of(page)
     page.goto(album[1]["url"])
     page.wait_for_load_state("networkidle")
@@ -401,7 +383,7 @@ def test_a_stranger_is_shown_no_way_on(visit, server, key, album):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_keeps_anybody_out(visit, server, key, album, scheme):
     page = visit(color_scheme=scheme, reduced_motion="reduce")
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(album[1]["url"])
     assert serious(page) == []
     for part in ("#edit", "#all", "#sizes", "#qr"):
@@ -437,7 +419,7 @@ def test_the_code_for_phones_is_dark_on_light_in_both_schemes(visit, server, key
 def test_the_page_weighs_little(visit, server, key, album, owner):
     page = visit()
     if owner:
-        sign_in(page, server.base, key)
+        signed_in(page, server, key)
     loaded = [album[1]["url"]]
     page.on("request", lambda one: loaded.append(one.url) if "/static/" in one.url else None)
     page.goto(album[1]["url"])
@@ -454,7 +436,7 @@ def test_every_width_holds_the_page_with_everything_open(visit, server, key):
         namespace="n" * 60, public="false", ttl="3d",
     )  # fmt: skip
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(found["url"])
     for part in ("#edit", "#all", "#sizes", "#qr"):
         page.locator(f"{part} summary").click()

@@ -7,30 +7,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser import LAN, until
+from tests.e2e.uploads import deletions, signed_in
 from tests.pictures import encoded, make_image
-from tests.servers import UNLIMITED, running
 
 pytestmark = pytest.mark.browser
 
 PNG = encoded(make_image("RGB", (600, 450)), "PNG")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("viewer") / "data", UNLIMITED) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def key(server):
-    return server.new_key("ann@example.org")
-
-
-def sign_in(page, base, key):
-    page.goto(base + "/dashboard")
-    page.get_by_label("Your API key").fill(key)
-    with page.expect_navigation():
-        page.get_by_role("button", name="Sign in", exact=True).click()
 
 
 # Changing
@@ -39,7 +21,7 @@ def sign_in(page, base, key):
 def test_a_change_is_saved_and_shown_without_leaving_the_page(visit, server, key):
     found = server.must_upload(PNG, "before.png", key=key)
     page = visit(expected=[422])
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(found["url"])
     page.evaluate("window.same = true")
     page.locator("#edit summary").click()
@@ -70,7 +52,7 @@ def test_a_change_is_saved_and_shown_without_leaving_the_page(visit, server, key
 def test_only_what_was_touched_is_sent(visit, server, key):
     found = server.must_upload(PNG, "a.png", key=key, tags="one")
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(found["url"])
     page.locator("#edit summary").click()
     page.get_by_label("Description").fill("new words")
@@ -87,7 +69,7 @@ def test_only_what_was_touched_is_sent(visit, server, key):
 def test_changing_and_deleting_without_script(visit, server, key):
     found = server.must_upload(PNG, "a.png", key=key)
     page = visit(script=False, expected=[404, 422])
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(found["url"])
     page.locator("#edit summary").click()
     page.get_by_label("Namespace", exact=True).fill("NOT good")
@@ -124,16 +106,11 @@ def eventually_gone(server, found, key):
         time.sleep(0.05)
 
 
-def deletions(page):
-    sent = []
-    page.on("request", lambda one: sent.append(one.url) if one.method == "DELETE" else None)
-    return sent
-
-
 def test_deleting_can_be_undone_and_then_leads_to_the_next(visit, server, key):
     row = [server.must_upload(PNG, f"{n}.png", key=key, namespace="delete") for n in range(2)]
     page = visit()
-    sign_in(page, server.base, key)
+    page.clock.install()
+    signed_in(page, server, key)
     sent = deletions(page)
     page.goto(row[1]["url"])
     for way in ("button", "key"):
@@ -145,14 +122,19 @@ def test_deleting_can_be_undone_and_then_leads_to_the_next(visit, server, key):
             page.keyboard.press("Control+z")
         page.get_by_text("The picture is kept.").last.wait_for()
         assert not page.evaluate("document.body.classList.contains('going')")
+        page.clock.run_for(20_000)
+        assert sent == []
+        assert is_there(server, row[1], key)
     page.get_by_role("link", name="Delete", exact=True).click()
     page.get_by_role("button", name="Undo").wait_for()
     assert sent == []
-    assert is_there(server, row[1], key)
+    page.clock.run_for(10_000)
     page.wait_for_url(row[0]["url"])
     eventually_gone(server, row[1], key)
     assert len(sent) == 1
     page.get_by_role("link", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Undo").wait_for()
+    page.clock.run_for(10_000)
     page.wait_for_url(server.base + "/dashboard")
     eventually_gone(server, row[0], key)
     assert len(sent) == 2
@@ -161,7 +143,7 @@ def test_deleting_can_be_undone_and_then_leads_to_the_next(visit, server, key):
 def test_who_leaves_meanwhile_has_deleted_once(visit, server, key):
     row = [server.must_upload(PNG, f"{n}.png", key=key, namespace="leave") for n in range(3)]
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     sent = deletions(page)
     page.goto(row[2]["url"])
     page.get_by_role("link", name="Delete", exact=True).click()
@@ -183,7 +165,7 @@ def test_who_leaves_meanwhile_has_deleted_once(visit, server, key):
 def test_a_deletion_that_fails_is_told_and_the_picture_stays(visit, server, key):
     found = server.must_upload(PNG, "a.png", key=key)
     page = visit(expected=[507])
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     page.goto(found["url"])
     answer = {"error": "storage_full", "message": "No room.", "action": {"type": "wait", "label": "Try later"}}
     page.route("**/v1/media/*", lambda route: route.fulfill(status=507, body=json.dumps(answer)))
@@ -216,7 +198,7 @@ def test_the_browser_that_uploaded_deletes_with_a_way_back(visit, server, where)
 def test_a_picture_that_goes_meanwhile_is_a_calm_page(visit, server, key):
     row = [server.must_upload(PNG, f"{n}.png", key=key, namespace="live") for n in range(2)]
     page = visit()
-    sign_in(page, server.base, key)
+    signed_in(page, server, key)
     with page.expect_response("**/v1/events"):
         page.goto(row[1]["url"])
     assert page.get_by_role("link", name="Older").count() == 1
@@ -227,3 +209,51 @@ def test_a_picture_that_goes_meanwhile_is_a_calm_page(visit, server, key):
     assert page.get_by_role("link", name="Your pictures").is_visible()
     page.keyboard.press("z")
     assert not page.locator("dialog[open]").count()
+
+
+# What happens meanwhile
+
+
+def test_a_change_before_the_page_listens_is_not_missed(visit, server, key):
+    found = server.must_upload(PNG, "a.png", key=key)
+    page = visit()
+    signed_in(page, server, key)
+    held = []
+    page.route("**/v1/events", lambda route: held.append(route))
+    page.goto(found["url"])
+    page.wait_for_load_state("load")
+    while not held:
+        page.wait_for_timeout(20)
+    server.api("PATCH", f"/v1/media/{found['id']}", {"tags": ["early"]}, key=key)
+    assert page.get_by_text("early", exact=True).count() == 0
+    held[0].continue_()
+    page.get_by_text("early", exact=True).wait_for()
+
+
+def test_a_change_folds_nothing_and_takes_no_focus(visit, server, key):
+    found = server.must_upload(PNG, "a.png", key=key)
+    page = visit()
+    signed_in(page, server, key)
+    with page.expect_response("**/v1/events"):
+        page.goto(found["url"])
+    page.locator("#all summary").click()
+    for number, place in enumerate(("#all summary", "#all [data-copy=copy-html]", "#copy")):
+        page.locator(place).focus()
+        name = f"change{number}.png"
+        server.api("PATCH", f"/v1/media/{found['id']}", {"name": name}, key=key)
+        until(page, "name => document.getElementById('copy-markdown').value.includes(name)", name)
+        assert page.locator("#all[open]").count() == 1
+        until(page, "place => document.activeElement === document.querySelector(place)", place)
+    assert page.locator("#sizes[open], #qr[open]").count() == 0
+
+
+def test_a_name_from_right_to_left_stays_in_its_place(visit, server, key):
+    name = "\u05ea\u05de\u05d5\u05e0\u05d4 (1).png"
+    found = server.must_upload(PNG, name, key=key)
+    page = visit()
+    signed_in(page, server, key)
+    for address, place in ((found["url"], "h1"), (f"{found['url']}/remove", ".name")):
+        page.goto(address)
+        inner = page.locator(f"{place} bdi")
+        assert inner.text_content() == name
+        assert inner.evaluate("one => getComputedStyle(one).direction") == "rtl"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.between import SWALLOW, between
 from tests.servers import UNLIMITED, Server, running
-from tests.terminals import IMGPRO, Person
+from tests.terminals import IMGPRO, Person, heed_signals
 
 FAULT = b'HTTP/1.1 500 Oops\r\nContent-Length: 44\r\n\r\n{"error":"server_error","message":"It fell"}'
 
@@ -35,6 +35,7 @@ class Watch:
             self.process = subprocess.Popen(
                 [*IMGPRO, "upload", "--watch", "shots", *args],
                 env={**person.env, **own}, cwd=person.home, stdout=out, stderr=err, stdin=subprocess.DEVNULL,
+                preexec_fn=heed_signals,
             )  # fmt: skip
         told = self.words.count("watching")
         assert self.wait(lambda: self.words.count("watching") > told or self.process.poll() is not None)

@@ -63,3 +63,10 @@ def signed_in(page, server, key):
 def copied(page):
     """Return what is in the clipboard, where the page may ask."""
     return page.evaluate("navigator.clipboard.readText()")
+
+
+def deletions(page):
+    """Note the addresses that a page asks to delete from now on."""
+    sent = []
+    page.on("request", lambda one: sent.append(one.url) if one.method == "DELETE" else None)
+    return sent

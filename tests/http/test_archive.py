@@ -56,6 +56,13 @@ def test_the_chosen_ones_as_they_are_stored(server, key, browser):
     assert re.search(r'filename="pictures-\d{4}-\d\d-\d\d\.zip"', answer.headers["Content-Disposition"])
 
 
+def test_a_page_can_ask_whether_they_would_come(server, key, browser):
+    image = server.must_upload(SMALL, "a.png", key=key)
+    answer = browser.post("/dashboard/zip", ids=image["id"], check="1")
+    assert (answer.status, answer.body) == (204, b"")
+    assert browser.post("/dashboard/zip", ids="abcdefghijkl", check="1").status == 422
+
+
 def test_all_that_a_list_finds(server, key, browser):
     for number in range(3):
         server.must_upload(SMALL, f"{number}.png", key=key, namespace="trip" if number else "work", tags=f"t{number}")

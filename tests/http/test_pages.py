@@ -344,7 +344,7 @@ def test_hostile_names_and_descriptions_stay_text(server, text):
         "label",
         "input",
         "button",
-        *("nav", "details", "summary", "dialog", "form", "fieldset", "legend", "output"),
+        *("nav", "bdi", "details", "summary", "dialog", "form", "fieldset", "legend", "output"),
         *("dl", "dt", "dd", "kbd", "template"),
     }
     assert [attrs["src"] for attrs in page.all("script")] == ["./static/viewer.js"]

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 import time
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
@@ -211,6 +212,15 @@ def test_the_way_back_is_kept(server, wanted):
     assert b'value="/dashboard/connect"' in wrong.body
 
 
+def test_the_way_back_leads_to_the_search_that_was_asked_for(server):
+    asked = "/dashboard?q=caf%C3%A9+co&tags=a%2Cb"
+    page = server.get(asked).body.decode()
+    assert page.count(f'name="next" value="{asked.replace("&", "&amp;")}"') == 2
+    sent = urlencode({"key": server.new_key(f"way{time.time_ns()}@example.org"), "next": asked}).encode()
+    answer = server.request("POST", "/dashboard/sign-in", sent, {**FORM, "Origin": server.base})
+    assert answer.headers["Location"] == f"..{asked}"
+
+
 @pytest.mark.parametrize(
     "evil",
     [
@@ -225,6 +235,9 @@ def test_the_way_back_is_kept(server, wanted):
         "/dashboard/../../evil",
         "/dashboard//evil.example",
         "/a?b=//evil",
+        "/a?b=%2",
+        "/a?b=%0d",
+        "/a%2F?b=c",
         "/a#b",
         "/a\r\nSet-Cookie: a=b",
         "/a b",

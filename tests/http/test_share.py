@@ -3,14 +3,13 @@
 import io
 import json
 import re
-import time
 from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image
 
 from tests.markup import Page
-from tests.peers import importing_from, picture_peer
+from tests.peers import importing_from
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, multipart, running
 
@@ -21,20 +20,9 @@ GIF = encoded(make_image("RGB", (30, 20)), "GIF")
 
 
 @pytest.fixture(scope="module")
-def peer_port():
-    with picture_peer(PNG) as port:
-        yield port
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory, peer_port):
     with running(tmp_path_factory.mktemp("share") / "data", {**UNLIMITED, **importing_from(peer_port)}) as found:
         yield found
-
-
-@pytest.fixture
-def ann(server):
-    return server.new_key(f"ann{time.time_ns()}@example.org")
 
 
 @pytest.fixture
@@ -150,7 +138,7 @@ def test_one_that_is_no_picture_keeps_the_others_not_out(server):
     assert answer.status == 200
     assert heading(answer) == "2 pictures are uploaded"
     text = answer.body.decode()
-    assert "<strong>&lt;b&gt;.png</strong>: This is not a picture format that is accepted here." in " ".join(
+    assert "<bdi>&lt;b&gt;.png</bdi></strong>: This is not a picture format that is accepted here." in " ".join(
         text.split()
     )
     answer = share(server, file("a.png", b"x"), file("b.png", b""))
@@ -165,7 +153,7 @@ def test_a_file_that_is_too_large_keeps_the_others_not_out(tmp_path):
     with running(tmp_path / "data", {**UNLIMITED, "IMGPRO_UPLOADS_ANONYMOUS_MAX_BYTES": "100000"}) as server:
         answer = share(server, file("a.png"), file("big.png", PNG + bytes(300_000)), file("c.png"))
         assert heading(answer) == "2 pictures are uploaded"
-        assert "big.png</strong>: The file is" in answer.body.decode()
+        assert "big.png</bdi></strong>: The file is" in answer.body.decode()
         answer = share(server, file("huge.png", PNG + bytes(3_000_000)))
         assert answer.status == 413
 

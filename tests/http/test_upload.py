@@ -349,3 +349,14 @@ def test_a_field_whose_name_is_no_text_is_an_error_of_its_sender(server, path, v
     answer = server.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=X"})
     assert answer.status == 422, answer
     assert "traceback" not in server.log().lower()
+
+
+def test_a_name_has_the_quotation_marks_that_its_file_has(server):
+    # As browsers and curl write it, whatever they are told otherwise.
+    body = (
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="a %22b%22 100%25.png"\r\n\r\n'
+        + PNG
+        + b"\r\n--X--\r\n"
+    )
+    answer = server.request("POST", "/v1/upload", body, {"Content-Type": "multipart/form-data; boundary=X"})
+    assert answer.json()["name"] == 'a "b" 100%25.png'
