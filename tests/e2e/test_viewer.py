@@ -291,6 +291,7 @@ def test_keys_open_their_list_download_and_stay_out_of_fields(visit, server, key
     page.keyboard.press("z")
     page.keyboard.press("Escape")
     assert not page.locator("dialog[open]").count()
+    page.wait_for_timeout(500)  # to Chromium Escape also means "stop loading", a moment later: a download, for one
     with page.expect_download() as started:
         page.keyboard.press("d")
     assert started.value.suggested_filename == "1.png"
