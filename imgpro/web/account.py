@@ -18,7 +18,6 @@ from imgpro.flows.operate import SETUP_AGAIN, SETUP_ENDED
 from imgpro.flows.upgrades import Offer
 from imgpro.model import Account, Principal
 from imgpro.web import respond
-from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity, Visitor
 from imgpro.web.pages import PageGroup, Templates, show_date
@@ -169,9 +168,6 @@ class AccountPages(PageGroup):
         )
 
     # Shared
-
-    async def _form(self, request: web.Request) -> dict[str, str]:
-        return await read_form(request, Pace(self._appliance.settings.uploads))
 
     async def _page(
         self,

@@ -20,7 +20,6 @@ from imgpro.integrations.programs import BY_NAME, PROGRAMS
 from imgpro.integrations.target import Program, Target
 from imgpro.model import Account, Image, Key, Principal
 from imgpro.web import respond, shapes
-from imgpro.web.bodies import Pace, read_form
 from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Visitor
 from imgpro.web.links import Links
@@ -197,11 +196,6 @@ class ConnectPages(PageGroup):
 
     def _links(self, request: web.Request, image: Image) -> Links:
         return Links(self._clients.bases(request), image, self._appliance.signer)
-
-    async def _sent(self, request: web.Request) -> tuple[Visitor, dict[str, str]]:
-        """Return who sent a form of ours, and the form. Raises Unauthorized, Forbidden."""
-        form = await read_form(request, Pace(self._appliance.settings.uploads))
-        return await self._identity.sender(request, form), form
 
     # Keys
 

@@ -10,7 +10,6 @@ from imgpro.flows.quota import next_month_s
 from imgpro.model import Account
 from imgpro.plans import Plan
 from imgpro.web import respond
-from imgpro.web.bodies import Pace, read_form
 from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import SESSION_COOKIE, Visitor
 from imgpro.web.keys import parse_key_request
@@ -87,11 +86,6 @@ class OwnAccountPages(PageGroup):
         visitor, form = await self._sent(request)
         await self._appliance.sessions.end_one(visitor.account, form.get("session", ""))
         return respond.see_other("account#sessions")
-
-    async def _sent(self, request: web.Request) -> tuple[Visitor, dict[str, str]]:
-        """Return who sent a form of ours, and the form. Raises Unauthorized, Forbidden."""
-        form = await read_form(request, Pace(self._appliance.settings.uploads))
-        return await self._identity.sender(request, form), form
 
     async def _shown(
         self,

@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
+from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import SESSION_COOKIE, Identity, Visitor
 
@@ -81,6 +82,15 @@ class PageGroup:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""
         raise NotImplementedError
+
+    async def _form(self, request: web.Request) -> dict[str, str]:
+        """Return the fields of a form. Raises what `read_form` does."""
+        return await read_form(request, Pace(self._appliance.settings.uploads))
+
+    async def _sent(self, request: web.Request) -> tuple[Visitor, dict[str, str]]:
+        """Return who sent a form of ours, and the form. Raises Unauthorized, Forbidden."""
+        form = await self._form(request)
+        return await self._identity.sender(request, form), form
 
 
 class ErrorPages:

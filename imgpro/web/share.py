@@ -30,7 +30,6 @@ from imgpro.web.bodies import (
     Pace,
     close_unread,
     invite,
-    read_form,
     refuse_declared_length,
 )
 from imgpro.web.identity import CSRF_FIELD, Visitor
@@ -132,7 +131,7 @@ class SharePages(PageGroup):
 
     async def post_import(self, request: web.Request) -> web.Response:
         """Fetch the picture, as whoever is signed in on the page that asks for it."""
-        form = await read_form(request, self._pace())
+        form = await self._form(request)
         if CSRF_FIELD in form:
             caller = self._clients.caller(request, await self._identity.from_own_page(request, form))
         else:

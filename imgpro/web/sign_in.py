@@ -14,7 +14,6 @@ from imgpro.errors import Forbidden, NotFound, RateLimited, Unauthorized
 from imgpro.flows.email_address import parse_email
 from imgpro.model import Account, Key
 from imgpro.web import respond
-from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
 from imgpro.web.identity import Identity
 from imgpro.web.pages import PageGroup, Templates, root_of
@@ -153,9 +152,6 @@ class SignInPages(PageGroup):
 
     async def _signed_in(self, request: web.Request, wanted: str, account: Account, key: Key | None) -> web.Response:
         return await self._cookies.start(request, _lead(request, own_path(wanted) or HOME), account, key)
-
-    async def _form(self, request: web.Request) -> dict[str, str]:
-        return await read_form(request, Pace(self._appliance.settings.uploads))
 
 
 def _lead(request: web.Request, path: str) -> web.Response:

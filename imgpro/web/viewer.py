@@ -13,7 +13,6 @@ from imgpro.flows.options import parse_changes
 from imgpro.flows.serve import View
 from imgpro.model import Image, Principal
 from imgpro.web import picture_words, respond
-from imgpro.web.bodies import Pace, read_form
 from imgpro.web.identity import Visitor
 from imgpro.web.links import DELETE_COOKIE, VIEW_LINK_S, Links, view_token
 from imgpro.web.media import delete_with_token
@@ -62,9 +61,8 @@ class ViewerPages(PageGroup):
 
     async def post_edit(self, request: web.Request) -> web.Response:
         """Change a picture by the form on its page; what is wrong is said beside the field."""
-        form = await read_form(request, Pace(self._appliance.settings.uploads))
-        principal = await self._identity.from_own_page(request, form)
-        image_id = request.match_info["id"]
+        visitor, form = await self._sent(request)
+        principal, image_id = visitor.principal, request.match_info["id"]
         try:
             await self._appliance.change.image(principal, image_id, parse_changes(_changes(form)))
         except ValidationError as problem:
@@ -73,7 +71,6 @@ class ViewerPages(PageGroup):
                 return principal
 
             image = await self._appliance.serve.visible(image_id, View(None, asker))
-            visitor = await self._identity.visitor(request)
             if not _owns(visitor, image):
                 raise NotFound() from None
             return await self._shown(request, image, None, visitor, form=form, problem=problem)
@@ -89,10 +86,9 @@ class ViewerPages(PageGroup):
 
     async def post_remove(self, request: web.Request) -> web.Response:
         """Delete by the owner's or the operator's word."""
-        form = await read_form(request, Pace(self._appliance.settings.uploads))
-        principal = await self._identity.from_own_page(request, form)
-        await self._appliance.change.delete(principal, request.match_info["id"])
-        return self._templates.page(request, "deleted.html", visitor=await self._identity.visitor(request))
+        visitor, _ = await self._sent(request)
+        await self._appliance.change.delete(visitor.principal, request.match_info["id"])
+        return self._templates.page(request, "deleted.html", visitor=visitor)
 
     async def get_delete(self, request: web.Request) -> web.Response:
         """Show what would be deleted; a GET changes nothing, because link scanners follow links."""
