@@ -23,8 +23,18 @@ class Server(_Section, frozen=True):
 
     listen: Annotated[
         tuple[str, ...],
-        Meta(description="Where to listen: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/run/imgpro.sock`, `fd:3`."),
+        Meta(
+            description="Where to listen: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `https://:8443`, "
+            "`unix:/run/imgpro.sock`, `fd:3`. Sockets that systemd hands over come instead."
+        ),
     ] = (":8080",)
+    tls_cert: Annotated[
+        str,
+        Meta(
+            description="PEM file with certificate and chain. Where no address says https://, all TCP ones speak TLS."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="PEM file with its private key. Empty: it is in `tls_cert`.")] = ""
     base_url: Annotated[
         str,
         Meta(description="What links start with, e.g. `https://img.example.org`. Empty: each request's Host."),
@@ -77,6 +87,9 @@ class Storage(_Section, frozen=True):
     reserve_bytes: Annotated[
         int, Meta(ge=0, description="Uploads are refused (507) while less than this is free on the disk.")
     ] = 256 * MIB
+    low_bytes: Annotated[
+        int, Meta(ge=0, description="The operator is warned while less than this is free on the disk.")
+    ] = 2 * GIB
 
 
 class Uploads(_Section, frozen=True):
@@ -266,6 +279,43 @@ class Pages(_Section, frozen=True):
     indexing: Annotated[bool, Meta(description="Let search engines index viewer pages.")] = False
 
 
+class HeaderSignIn(_Section, frozen=True):
+    """Signing in by what a proxy in front says of the visitor (Authelia, Authentik, Tailscale)."""
+
+    user_header: Annotated[
+        str,
+        Meta(
+            description="Header that holds the visitor's mail address, e.g. `Remote-Email` or `Tailscale-User-Login`. "
+            "Empty: off."
+        ),
+    ] = ""
+    proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Proxies believed in this: addresses, networks, or `unix`. From others it is ignored."),
+    ] = ()
+    create: Annotated[bool, Meta(description="Make an account for a visitor who has none.")] = False
+    groups_header: Annotated[
+        str, Meta(description="Header that lists the visitor's groups, split by comma or `|`. Empty: not looked at.")
+    ] = ""
+    operator_group: Annotated[
+        str, Meta(description="Members of this group are the operator here. Empty: nobody by group.")
+    ] = ""
+
+
+class Metrics(_Section, frozen=True):
+    """Numbers for Prometheus at `/metrics`."""
+
+    enabled: Annotated[bool, Meta(description="Answer at `/metrics`.")] = False
+    networks: Annotated[
+        tuple[str, ...],
+        Meta(description="Who may read them: addresses, networks, or `unix`; others get 404."),
+    ] = ("127.0.0.0/8", "::1")
+    listen: Annotated[
+        str,
+        Meta(description="An address for them alone, e.g. `127.0.0.1:9091`. Empty: the same as everything else."),
+    ] = ""
+
+
 class Log(_Section, frozen=True):
     """What is written to standard error."""
 
@@ -293,4 +343,6 @@ class Settings(_Section, frozen=True):
     imaging: Imaging = Imaging()
     cache: Cache = Cache()
     pages: Pages = Pages()
+    header_sign_in: HeaderSignIn = HeaderSignIn()
+    metrics: Metrics = Metrics()
     log: Log = Log()

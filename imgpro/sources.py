@@ -198,6 +198,9 @@ def _check(settings: Settings, problems: list[str]) -> None:
         ("server.listen", settings.server.listen, parse_listen),
         ("server.trusted_proxies", tuple(p for p in settings.server.trusted_proxies if p != "unix"), _network),
         ("imports.private_networks", settings.imports.private_networks, _network),
+        ("header_sign_in.proxies", tuple(p for p in settings.header_sign_in.proxies if p != "unix"), _network),
+        ("metrics.networks", tuple(p for p in settings.metrics.networks if p != "unix"), _network),
+        ("metrics.listen", (settings.metrics.listen,) if settings.metrics.listen else (), parse_listen),
     ]
     for name, items, check in checks:
         for item in items:
@@ -231,6 +234,7 @@ class Listen(msgspec.Struct, frozen=True):
     port: int = 0
     path: str = ""
     fd: int = -1
+    tls: bool = False
 
 
 def parse_listen(text: str) -> Listen:
@@ -239,8 +243,9 @@ def parse_listen(text: str) -> Listen:
         return Listen("unix", path=text[5:])
     if text.startswith("fd:") and text[3:].isdigit():
         return Listen("fd", fd=int(text[3:]))
-    host, colon, port = text.rpartition(":")
+    tls = text.startswith("https://")
+    host, colon, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
-        raise ValueError("must look like :8080, 127.0.0.1:8080, [::1]:8080, unix:/path or fd:3")
-    return Listen("tcp", host=host[1:-1] if bracketed else host, port=int(port))
+        raise ValueError("must look like :8080, 127.0.0.1:8080, [::1]:8080, https://:8443, unix:/path or fd:3")
+    return Listen("tcp", host=host[1:-1] if bracketed else host, port=int(port), tls=tls)

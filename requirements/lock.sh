@@ -35,6 +35,8 @@ lock engine-pillow "$@"
 # The plugins ask for Pillow; which one is installed is decided by `run`, so none is named here.
 lock runtime --no-emit-package pillow "$@"
 lock dev -c runtime.txt "$@"
+# What freezes the program into one executable (`./run build`).
+lock pack "$@"
 
 # A peer of `./run bench`; it lives in an environment of its own.
 cd ../bench

@@ -9,9 +9,16 @@ import click
 
 from imgpro import __version__
 from imgpro.cli.accounts import accounts, setup_link
+from imgpro.cli.asking import health
+from imgpro.cli.configuring import config, paths
 from imgpro.cli.integrations import integrations
+from imgpro.cli.licences import licenses
+from imgpro.cli.manual import completion, man
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.sending import login, logout, upload
+from imgpro.cli.service import service
+from imgpro.cli.supporting import support_bundle
+from imgpro.cli.upgrading import upgrade_check
 from imgpro.cli.words import plain
 from imgpro.errors import ImgproError
 from imgpro.sources import load
@@ -69,7 +76,7 @@ def run(
         click.echo(f"imgpro: warning: {warning}", err=True)
     from imgpro.cli.serve import serve  # other commands start without the server's imports
 
-    serve(loaded, data_dir(loaded))
+    serve(loaded, data_dir(loaded), lambda: load(flags, config))
 
 
 @cli.command()
@@ -114,3 +121,12 @@ cli.add_command(login)
 cli.add_command(logout)
 cli.add_command(upload)
 cli.add_command(integrations)
+cli.add_command(config)
+cli.add_command(paths)
+cli.add_command(upgrade_check)
+cli.add_command(support_bundle)
+cli.add_command(health)
+cli.add_command(service)
+cli.add_command(licenses)
+cli.add_command(man)
+cli.add_command(completion)

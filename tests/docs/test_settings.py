@@ -45,7 +45,9 @@ def test_as_it_is_it_changes_nothing_and_switched_on_it_says_the_defaults(tmp_pa
 
 
 def test_each_setting_has_its_variable(tmp_path):
-    environ = {field.variable: forms.show_value(field, field.default).strip('"[]') for field in forms.fields()}
+    environ = {
+        field.variable: re.sub(r'["\[\]]', "", forms.show_value(field, field.default)) for field in forms.fields()
+    }
     environ = {name: value for name, value in environ.items() if value}
     loaded = load({}, None, {**environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)})
     assert loaded.settings == Settings()

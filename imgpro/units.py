@@ -1,0 +1,1 @@
+"""The units and files that make imgpro a service of systemd, as text."""
