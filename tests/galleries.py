@@ -2,7 +2,7 @@
 
 import time
 
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 from tests.pictures import encoded, make_image
 from tests.signed_in import by_key
@@ -69,8 +69,11 @@ def with_times(page, *times):
     """Let the pictures of an account have come at these moments, as the page sees it; the newest first."""
 
     def answer(route):
-        response = route.fetch()
-        found = response.json()
+        try:
+            response = route.fetch()
+            found = response.json()
+        except Error:  # the page went on before it had its answer
+            return
         for image, moment in zip(found["data"], times, strict=True):
             image["created_at"] = int(moment.timestamp())
         route.fulfill(response=response, json=found)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -80,6 +80,18 @@ async def slow_ingest(pool: Pool) -> Ingested:
         return await pool.ingest(*fds)
 
 
+def halt(pool: Pool) -> None:
+    """Keep all workers from getting on, so that what they are given next is under way for as long as wanted."""
+    for pid in pids(pool):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def go_on(pool: Pool) -> None:
+    for pid in pids(pool):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 async def test_an_ingest_reports_cleans_and_warms(pool: Pool) -> None:
     data = encoded(make_image("RGB", (1300, 1700)), "JPEG", exif=turned_exif(6), comment=b"a secret")
     with files(data, 2) as fds:
@@ -125,6 +137,7 @@ async def test_too_little_memory_is_a_clean_refusal() -> None:
 
 
 async def test_a_killed_worker_costs_its_caller_nothing(pool: Pool) -> None:
+    halt(pool)
     job = asyncio.create_task(slow_ingest(pool))
     await until(lambda: pool.status().busy == 1)
     for pid in pids(pool):
@@ -177,6 +190,7 @@ async def test_the_zygote_comes_back(pool: Pool) -> None:
 
 
 async def test_the_death_of_all_costs_no_caller_its_job(pool: Pool) -> None:
+    halt(pool)
     jobs = [asyncio.create_task(slow_ingest(pool)) for _ in range(2)]
     await until(lambda: len(at_work(pool)) == 2)
     assert pool._zygote is not None
@@ -186,11 +200,13 @@ async def test_the_death_of_all_costs_no_caller_its_job(pool: Pool) -> None:
 
 async def test_a_cancelled_caller_leaves_no_answer_for_the_next(pool: Pool) -> None:
     for _ in range(5):
+        halt(pool)
         job = asyncio.create_task(slow_ingest(pool))
         await until(lambda: pool.status().busy == 1)
         job.cancel()
         with pytest.raises(asyncio.CancelledError):
             await job
+        go_on(pool)
         await works(pool)
     assert pool.status().busy == 0
 
