@@ -88,7 +88,8 @@ class Operate:
 
     async def claimed(self) -> bool:
         """Tell whether this server has an operator."""
-        return await self._db.write(queries_accounts.operator_exists)
+        async with self._db.reader() as conn:
+            return await queries_accounts.has_operator(conn)
 
     async def setup_link(self) -> str:
         """Return a fresh link that makes the operator's account; the one before works no more. Raises Forbidden."""
@@ -181,17 +182,15 @@ class Operate:
         like.
         """
         found: list[tuple[str, str]] = []
-        waiting = [(mail, urlsplit(mail.letter.link)) for mail in reversed(await self._mail.waiting())]
-        waiting.sort(key=lambda one: not one[1].path.endswith("/sign-in"))
-        for mail, address in waiting:
+        waiting = [(*_purpose_of(mail.letter.link), mail.letter) for mail in reversed(await self._mail.waiting())]
+        waiting.sort(key=lambda one: one[0] != "signin")
+        for purpose, token, letter in waiting:
             if most is not None and len(found) >= most:
                 break
-            token = parse_qs(address.query).get("t", [""])[0]
-            purpose: LinkPurpose = "signin" if address.path.endswith("/sign-in") else "verify"
             async with self._db.reader() as conn:
                 works = await queries_accounts.link_works(conn, ids.secret_hash(token), purpose, _now_ms())
             if works:
-                found.append((mail.letter.recipient, mail.letter.link))
+                found.append((letter.recipient, letter.link))
         return found
 
     # Commands
@@ -206,8 +205,8 @@ class Operate:
                 accounts += page
         requests = {request.account.seq: request.plan for request in await self._upgrades.waiting()}
         links: dict[str, list[str]] = {}
-        for email, link in reversed(await self.waiting_links()):  # the newest of an address last
-            links.setdefault(email, []).append(link)
+        for email, link in await self.waiting_links():
+            links.setdefault(email, []).insert(0, link)  # the newest of an address last
         rows = [
             await self._row(account, requests.get(account.seq), links.get(account.email, [])) for account in accounts
         ]
@@ -360,6 +359,13 @@ class Operate:
         if found is None:
             raise NotFound(f"There is no account {email}.", Action("fix", label="`imgpro accounts list`"))
         return found
+
+
+def _purpose_of(link: str) -> tuple[LinkPurpose, str]:
+    """Return what a mailed link is for, and its token."""
+    address = urlsplit(link)
+    purpose: LinkPurpose = "signin" if address.path.endswith("/sign-in") else "verify"
+    return purpose, parse_qs(address.query).get("t", [""])[0]
 
 
 def _refuse_claimed(conn: Any) -> None:

@@ -1,6 +1,6 @@
 // What the gallery's address says, as `gallery_query.py` reads it; days are those of the browser's time zone.
 
-export const FIELDS = ["q", "namespace", "tags", "tag_mode", "type", "date", "from", "to", "at"];
+const FIELDS = ["q", "namespace", "tags", "tag_mode", "type", "date", "from", "to", "at"];
 const DATES = new Set(["from", "to", "at"]);
 export const SPANS = { today: "today", "7days": "the last 7 days", "last-week": "last week", month: "this month" };
 

@@ -124,9 +124,17 @@ async def accounts_page(conn: aiosqlite.Connection, after_seq: int, limit: int) 
     return [account_of(tuple(row)) for row in rows]
 
 
+_OPERATOR: Final = "SELECT 1 FROM accounts WHERE role = 'operator' LIMIT 1"
+
+
 def operator_exists(conn: sqlite3.Connection) -> bool:
+    """Tell, within a transaction, whether the set-up link was used."""
+    return conn.execute(_OPERATOR).fetchone() is not None
+
+
+async def has_operator(conn: aiosqlite.Connection) -> bool:
     """Tell whether the set-up link was used."""
-    return conn.execute("SELECT 1 FROM accounts WHERE role = 'operator' LIMIT 1").fetchone() is not None
+    return bool(await conn.execute_fetchall(_OPERATOR))
 
 
 def set_verified(conn: sqlite3.Connection, seq: int, now_ms: int) -> bool:

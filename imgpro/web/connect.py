@@ -10,7 +10,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import segno
 from aiohttp import web
 
 from imgpro.errors import Action, Forbidden, KeyLimitReached, NotFound, RateLimited, Unauthorized
@@ -19,7 +18,7 @@ from imgpro.flows.browse import Filters
 from imgpro.integrations.programs import BY_NAME, PROGRAMS
 from imgpro.integrations.target import Program, Target
 from imgpro.model import Account, Image, Key, Principal
-from imgpro.web import respond, shapes
+from imgpro.web import codes, respond, shapes
 from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Visitor
 from imgpro.web.links import Links
@@ -170,6 +169,7 @@ class ConnectPages(PageGroup):
     ) -> web.Response:
         target = self._target(request, secret)
         picture = await self._latest_picture(visitor.account, key)
+        phone = f"/dashboard/connect/{program.name}/phone#{secret}"
         return self._page(
             request,
             "connect-key.html",
@@ -179,7 +179,7 @@ class ConnectPages(PageGroup):
             pieces_given=program.pieces(target),
             secret=secret,
             key=key,
-            code=_code(f"{target.base}/dashboard/connect/{program.name}/phone#{secret}") if program.on_phone else "",
+            code=codes.as_address(target.base + phone) if program.on_phone else "",
             only_here=_is_loopback(target.base),
             earlier=[other for other in await self._keys_of(visitor, program) if other.id != key.id],
             picture=picture,
@@ -236,11 +236,6 @@ def _program(request: web.Request) -> Program:
     if program is None:
         raise NotFound()
     return program
-
-
-def _code(text: str) -> str:
-    """Return a QR code as a data URI: dark on light with its quiet zone, whatever the page looks like."""
-    return segno.make_qr(text, error="m").svg_data_uri(border=4, dark="#000", light="#fff", omitsize=True)
 
 
 def _is_loopback(base: str) -> bool:

@@ -32,6 +32,7 @@ class HomePages(PageGroup):
             request,
             "home.html",
             visitor=visitor,
+            section="upload",
             claimed=self._claimed,
             **self._offer(request, visitor),
         )

@@ -3,16 +3,14 @@
 import re
 from typing import Any, Final
 
-import segno
 from aiohttp import web
-from markupsafe import Markup
 
 from imgpro import __version__
 from imgpro.appliance import Appliance
 from imgpro.errors import ValidationError
 from imgpro.flows.overview import Disk, settings_in_force
 from imgpro.store.queries_operator import Growth, Upload
-from imgpro.web import respond
+from imgpro.web import codes, respond
 from imgpro.web.clients import Clients
 from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Identity, Visitor
@@ -182,7 +180,6 @@ def link_page(
     templates: Templates, request: web.Request, visitor: Visitor, *, title: str, words: str, link: str, back: str
 ) -> web.Response:
     """Return the page that shows a link to hand on, for the only time: to copy, and as a QR code."""
-    code = Markup(segno.make(link, micro=False).svg_inline(border=4, light="#fff", omitsize=True))  # noqa: S704 - ours
     return templates.page(
         request,
         "operator-link.html",
@@ -191,7 +188,7 @@ def link_page(
         title=title,
         words=words,
         link=link,
-        code=code,
+        code=codes.inline(link),
         back=back,
     )
 

@@ -1,18 +1,16 @@
 """The page of a picture: shown, linked, changed by its owner, deleted by its owner or its uploader."""
 
-import io
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-import segno
 from aiohttp import hdrs, web
 
 from imgpro.errors import NotFound, ValidationError
 from imgpro.flows.options import parse_changes
 from imgpro.flows.serve import View
 from imgpro.model import Image, Principal
-from imgpro.web import picture_words, respond
+from imgpro.web import codes, picture_words, respond
 from imgpro.web.identity import Visitor
 from imgpro.web.links import DELETE_COOKIE, VIEW_LINK_S, Links, view_token
 from imgpro.web.media import delete_with_token
@@ -54,10 +52,7 @@ class ViewerPages(PageGroup):
         view, visitor = self._identity.view(request), await self._identity.visitor(request)
         image = await self._appliance.serve.visible(request.match_info["id"], view)
         links = self._shared(request, image, view.token, owner=_owns(visitor, image))
-        drawn = io.BytesIO()
-        code = segno.make_qr(links.page, error="m")
-        code.save(drawn, kind="svg", border=4, dark="#000", light="#fff", omitsize=True, xmldecl=False)
-        return web.Response(body=drawn.getvalue(), headers=_QR_HEADERS)
+        return web.Response(body=codes.as_file(links.page), headers=_QR_HEADERS)
 
     async def post_edit(self, request: web.Request) -> web.Response:
         """Change a picture by the form on its page; what is wrong is said beside the field."""
