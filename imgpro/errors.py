@@ -22,13 +22,14 @@
     +- FetchFailed                   502 fetch_failed
     |  +- FetchTimedOut              504 fetch_failed
     +- Busy                          503 busy
-    +- StorageFull                   507 storage_full
+    +- StorageFull                   507 storage_full        exit 74
     +- OperatorError                 (never over HTTP)
        +- DataDirMissing             exit 10
        +- DataDirLocked              exit 11
        +- DataUnusable               exit 65
        +- ServerUnreachable          exit 69
        +- StorageFault               exit 74
+       |  +- StorageUnwritable       507 storage_full        exit 74
        +- WorkersUnusable            exit 1
        +- ConfigError                exit 78
 
@@ -36,7 +37,7 @@ Knows nothing of HTTP libraries, SQL or pictures. Arguments are positional, beca
 keyword-only arguments cannot be unpickled.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -280,6 +281,7 @@ class StorageFull(ImgproError):
 
     status = 507
     code = "storage_full"
+    exit_code = 74
     message = "This server has no room for more pictures."
     action = Action("wait", label="Try again later, or ask the operator to make room", seconds=3600)
 
@@ -318,6 +320,15 @@ class StorageFault(OperatorError):
     exit_code = 74
 
 
+class StorageUnwritable(StorageFault):
+    """The disk is read-only, or the data directory another user's: nothing new is taken, reading goes on."""
+
+    status = 507
+    code = "storage_full"
+    message = "This server cannot store anything at the moment: its disk is read-only."
+    action = Action("wait", label="Try again later, or ask the operator to make the disk writable", seconds=60)
+
+
 class WorkersUnusable(OperatorError):
     """The processes that decode pictures cannot be started."""
 
@@ -329,6 +340,30 @@ class ConfigError(OperatorError):
     """A setting is wrong; the message names it, its value and the form it should have."""
 
     exit_code = 78
+
+
+EXIT_CODES: Final = {
+    0: ("It worked.", ""),
+    1: ("It failed, or a check found something wrong.", "Read the sentence on standard error."),
+    2: ("The command line was not understood.", "`imgpro COMMAND --help` shows what it takes."),
+    10: (
+        "The data directory is missing, empty where it was not before, or holds what imgpro did not make.",
+        "Mount its disk, or name another directory with --data.",
+    ),
+    11: ("Another imgpro uses this data directory.", "Stop that one; its process id is in the message."),
+    65: (
+        "The data was written by a newer imgpro, or is damaged.",
+        "Start the newer version again, or restore the copy that the message names. See upgrade.md.",
+    ),
+    69: ("No server answered.", "Start it, or name its address."),
+    74: (
+        "The disk refused: full, read-only, no locks, an address in use, or a read or write that failed.",
+        "The message names the path or the address. See disk-full.md.",
+    ),
+    78: ("A setting is wrong.", "`imgpro config check` lists every mistake with the form that is expected."),
+    130: ("It was interrupted by Ctrl+C; of a server: by a second one while it was stopping.", ""),
+}
+"""What each exit code of the program means, and what to do about it."""
 
 
 def by_code(code: str, message: str) -> ImgproError:
