@@ -4,7 +4,7 @@ export const root = new URL("../", import.meta.url);
 export const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
 
 // What the gallery keeps for the way back (its key stands here for both): after signing out nothing is left of it.
-export const GALLERY = "imgpro.gallery";
+export const GALLERY = `imgpro.gallery:${root.pathname}`;
 if (!csrf) forget();
 
 export function forget() {

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from imgpro.integrations.programs import BY_NAME
+from imgpro.integrations.proxies import PROXY_BY_NAME
 from imgpro.integrations.target import Target
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, multipart, running
@@ -399,7 +400,7 @@ def imgpro(folder, *arguments, key=None, server=None, given=""):
 
 def test_listing_and_showing(server, key, tmp_path):
     done = imgpro(tmp_path, "list")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [*BY_NAME, "avahi"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [*BY_NAME, *PROXY_BY_NAME, "avahi"]
     for name in BY_NAME:
         done = imgpro(tmp_path, "show", name, key=key, server=server.base)
         assert (done.returncode, done.stderr) == (0, "")
