@@ -1,6 +1,8 @@
 """How settings are written: the form of each value, reading it, and showing it as a person would have written it."""
 
+import json
 import re
+import tomllib
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -9,6 +11,8 @@ from msgspec import Meta
 from imgpro.settings import GIB, MIB, Settings
 
 UNLIMITED: Final = "unlimited"
+RENAMED: Final[dict[str, str]] = {}
+"""Dotted names that settings had in released versions, and what they are called now; both count. None so far."""
 
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|kib|mb|mib|gb|gib|tb|tib)?", re.IGNORECASE)
 _BYTE_UNITS: Final = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": GIB, "t": 1024 * GIB}
@@ -24,6 +28,9 @@ class Field(msgspec.Struct, frozen=True):
     type: Any
     default: Any
     description: str
+    least: float | None = None  # no number is smaller
+    above: float | None = None  # every number is larger
+    most: float | None = None
 
     @property
     def path(self) -> str:
@@ -38,7 +45,12 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def variable(self) -> str:
         """Name of the environment variable."""
-        return f"IMGPRO_{self.section}_{self.name}".upper()
+        return variable(self.path)
+
+
+def variable(path: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return f"IMGPRO_{path.replace('.', '_')}".upper()
 
 
 def fields() -> list[Field]:
@@ -49,7 +61,9 @@ def fields() -> list[Field]:
         for field in msgspec.structs.fields(section.type):
             hint = hints[field.name]
             meta = next(arg for arg in get_args(hint)[1:] if isinstance(arg, Meta))
-            found.append(Field(section.name, field.name, get_args(hint)[0], field.default, meta.description or ""))
+            words = meta.description or ""
+            limits = (meta.ge, meta.gt, meta.le)
+            found.append(Field(section.name, field.name, get_args(hint)[0], field.default, words, *limits))
     return found
 
 
@@ -68,6 +82,17 @@ def describe_form(field: Field) -> str:
     else:
         form = "text" if field.type is str else "a whole number"
     return f"{form}, or {UNLIMITED}" if type(None) in get_args(field.type) else form
+
+
+def describe_limits(field: Field) -> str:
+    """Return what comes after the form where a value has limits, e.g. ", at least 1"."""
+    if field.name.endswith(("_bytes", "_s")) and field.least:
+        return ", at least " + show_value(field, field.least).replace('"', "")
+    if field.type not in (int, float, int | None):
+        return ""
+    words = f", at least {field.least:g}" if field.least else ", not negative"
+    words = f", more than {field.above:g}" if field.above is not None else words
+    return words if field.most is None else f"{words}, at most {field.most:g}"
 
 
 def parse_value(field: Field, raw: Any) -> Any:
@@ -140,7 +165,8 @@ def show_value(field: Field, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        # What JSON escapes, TOML escapes in the same way.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(show_value(field, item) for item in value) + "]"
     if field.name.endswith("_bytes"):
@@ -148,8 +174,26 @@ def show_value(field: Field, value: Any) -> str:
             if value and value % size == 0:
                 return f'"{value // size} {unit}"'
     if field.name.endswith("_s"):
+        if value == 0:
+            return '"0s"'
         for unit, span in (("d", 86400), ("h", 3600), ("m", 60)):
             if value and value % span == 0:
                 return f'"{int(value // span)}{unit}"'
         return f'"{value:g}s"'
     return str(value)
+
+
+def show_bytes(count: int) -> str:
+    """Return a byte count as people read it, e.g. `2.8 MB`."""
+    size = float(count)
+    for unit in ("bytes", "KB", "MB", "GB", "TB"):
+        if size < 1024 or unit == "TB":
+            digits = f"{size:.0f}" if unit == "bytes" or size >= 100 else f"{size:.1f}".removesuffix(".0")
+            return f"{digits} {unit}"
+        size /= 1024
+    return f"{count} bytes"
+
+
+def plain_value(field: Field, value: Any) -> Any:
+    """Return a value as a person would have written it, for JSON: sizes and times as text with their unit."""
+    return tomllib.loads(f"value = {show_value(field, value)}")["value"]

@@ -1,9 +1,10 @@
-"""Random names and secrets. Knows nothing of what they name."""
+"""Random names and secrets, and the name of the request at hand. Knows nothing of what they name."""
 
 import hashlib
 import re
 import secrets
 import string
+from contextvars import ContextVar
 from typing import Final
 
 BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -11,6 +12,8 @@ IMAGE_ID_LENGTH: Final = 12
 IMAGE_ID: Final = re.compile(r"[0-9A-Za-z]{12}")
 KEY_PREFIX: Final = "img_live_"
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+REQUEST: Final = ContextVar("request", default="")
+"""The id of the request that is being answered, for the log; threads and tasks that it starts inherit it."""
 
 
 def random_base62(length: int) -> str:
@@ -46,3 +49,8 @@ def new_token() -> str:
 def secret_hash(secret: str) -> bytes:
     """Return what is stored of a random secret: its SHA-256 (32 bytes). No salt: 190 random bits need none."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def instance_mark(instance_id: str) -> str:
+    """Return what a server may tell everybody of which one it is: enough to recognise it, nothing else."""
+    return hashlib.sha256(f"imgpro instance {instance_id}".encode()).hexdigest()[:16]

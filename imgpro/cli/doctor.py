@@ -4,48 +4,38 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
-import msgspec
 
-from imgpro import __version__
-from imgpro.errors import ImgproError
+from imgpro import __version__, frozen
+from imgpro.cli import advice
+from imgpro.cli.check_data import data_checks
+from imgpro.cli.check_service import service_checks
+from imgpro.cli.verdict import Check
 from imgpro.imaging import engine, sandbox
 from imgpro.settings import MIB
 from imgpro.sources import Loaded
-from imgpro.store import durable
+from imgpro.store import census
 from imgpro.store.schema import SQLITE_VERSION
 
-State = Literal["green", "yellow", "red"]
-
 PARTS: Final = ("aiohttp", "uvloop", "aiosqlite", "blake3", "msgspec", "jinja2", "click")
+_SQLITE_NEEDS: Final = {"ENABLE_FTS5", "THREADSAFE=1"}
 _MARKS: Final[dict[str, tuple[str, str]]] = {"green": ("ok", "green"), "yellow": ("!!", "yellow"), "red": ("NO", "red")}
 _SIMD_MACHINES: Final = ("x86_64", "amd64")
 
 
-class Check(msgspec.Struct, frozen=True):
-    """One line of the report. Red means that something imgpro needs does not work."""
-
-    name: str
-    state: State
-    found: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the line for `--json`."""
-        return {"name": self.name, "state": self.state, "found": self.found}
-
-
 def examine(loaded: Loaded, data: Path) -> list[Check]:
-    """Look at everything that decides how well imgpro runs here. Changes nothing but a test file that it removes."""
+    """Look at everything that decides how well imgpro runs here. Changes nothing."""
     return [
-        Check("imgpro", "green", f"{__version__}, Python {platform.python_version()}, {platform.machine()}"),
+        Check("imgpro", "green", _program()),
         _settings(loaded),
         *_engine(),
         _sandbox(),
-        Check("sqlite", "green", f"{SQLITE_VERSION}; only the writer checkpoints, so the WAL-reset bug cannot occur"),
-        *_disk(loaded, data),
+        _sqlite(),
         _cores(loaded),
+        *data_checks(loaded, data),
+        *service_checks(loaded, data),
     ]
 
 
@@ -56,6 +46,7 @@ def versions() -> dict[str, Any]:
         "imgpro": __version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "program": frozen.kind(),
         "engine": {"name": found.name, "version": found.version},
         "codecs": found.codecs,
         "sqlite": SQLITE_VERSION,
@@ -63,11 +54,17 @@ def versions() -> dict[str, Any]:
     }
 
 
+def _program() -> str:
+    words = f"{__version__}, Python {platform.python_version()}, {platform.machine()}"
+    place = frozen.unpacked()
+    return words if place is None else f"{words}, unpacked into {place.parent}"
+
+
 def print_report(checks: list[Check]) -> None:
     """Print the report for a person."""
     for check in checks:
         mark, colour = _MARKS[check.state]
-        click.echo(f"{click.style(mark, fg=colour, bold=True)}  {check.name:<9} {check.found}")
+        click.echo(f"{click.style(mark, fg=colour, bold=True)}  {check.name:<11} {check.found}")
 
 
 def _version(name: str) -> str | None:
@@ -79,8 +76,9 @@ def _version(name: str) -> str | None:
 
 def _settings(loaded: Loaded) -> Check:
     where = str(loaded.config_file) if loaded.config_file else "no configuration file"
-    if loaded.warnings:
-        return Check("settings", "yellow", f"{where}; " + "; ".join(loaded.warnings))
+    warnings = [*loaded.warnings, *(found.text for found in advice.unwise(loaded.settings))]
+    if warnings:
+        return Check("settings", "yellow", f"{where}; " + "; ".join(warnings))
     return Check("settings", "green", where)
 
 
@@ -105,6 +103,14 @@ def _missing_words(missing: tuple[str, ...]) -> str:
     return f"; missing: {', '.join(missing)}" if missing else ""
 
 
+def _sqlite() -> Check:
+    options = census.compile_options()
+    missing = sorted(_SQLITE_NEEDS - options)
+    if missing:
+        return Check("sqlite", "red", f"{SQLITE_VERSION}, built without {', '.join(missing)}")
+    return Check("sqlite", "green", f"{SQLITE_VERSION}; only the writer checkpoints, so the WAL-reset bug cannot occur")
+
+
 def _sandbox() -> Check:
     report = sandbox.describe()
     landlock = f"Landlock ABI {report.landlock_abi}" if report.landlock_abi else "no Landlock"
@@ -115,28 +121,6 @@ def _sandbox() -> Check:
     if report.open:
         return Check("sandbox", "yellow", f"{words}; NOT refused: {', '.join(report.open)}")
     return Check("sandbox", "green", words)
-
-
-def _disk(loaded: Loaded, data: Path) -> list[Check]:
-    place = data
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        room = os.statvfs(place)
-        durable.check_database_directory(place)
-        if not os.access(place, os.W_OK):
-            return [Check("data", "red", f"{place} cannot be written to")]
-    except ImgproError as problem:
-        return [Check("data", "red", problem.message)]
-    except OSError as error:
-        return [Check("data", "red", f"{place}: {error.strerror}")]
-    free = room.f_bavail * room.f_frsize
-    reserve = loaded.settings.storage.reserve_bytes
-    words = f"{data}{'' if place == data else ' (not made yet)'}: {free // MIB:,} MB free"
-    if free < reserve:
-        return [Check("data", "red", f"{words}; uploads are refused below {reserve // MIB:,} MB")]
-    low = free < max(4 * reserve, room.f_blocks * room.f_frsize // 20)
-    return [Check("data", "yellow" if low else "green", words + ("; getting low" if low else ""))]
 
 
 def _cores(loaded: Loaded) -> Check:

@@ -15,6 +15,7 @@ from imgpro.errors import Action, DataDirMissing, ImgproError, OperatorError
 from imgpro.sources import Loaded
 from imgpro.store.layout import ADMIN_SOCKET
 
+LOOK_DEADLINE_S: Final = 10.0
 DEADLINE_S: Final = 600.0  # deleting all pictures of an account takes its time
 
 
@@ -38,12 +39,31 @@ def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any])
     return asyncio.run(_perform_here(loaded, data, command, values))
 
 
+def ask_about(data: Path, what: str) -> dict[str, Any] | None:
+    """Return what the server that holds the data directory says of itself; None if none listens.
+
+    Raises ServerUnreachable, OperatorError.
+    """
+    return _exchange(data, "GET", what, None, allowed=(503,), deadline_s=LOOK_DEADLINE_S)
+
+
 def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
+    return _exchange(data, "POST", command, json.dumps(dict(values)).encode())
+
+
+def _exchange(
+    data: Path,
+    method: str,
+    what: str,
+    body: bytes | None,
+    *,
+    allowed: tuple[int, ...] = (),
+    deadline_s: float = DEADLINE_S,
+) -> dict[str, Any] | None:
     """Ask the server that holds the data directory; None if none listens."""
-    connection = _Connection(data)
+    connection = _Connection(data, deadline_s)
     try:
-        body = json.dumps(dict(values)).encode()
-        connection.request("POST", f"/{command}", body, {"Content-Type": "application/json", "Host": "admin"})
+        connection.request(method, f"/{what}", body, {"Content-Type": "application/json", "Host": "admin"})
         response = connection.getresponse()
         answer: dict[str, Any] = json.loads(response.read())
     except (FileNotFoundError, ConnectionRefusedError):
@@ -54,7 +74,7 @@ def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str
         raise errors.ServerUnreachable(f"The server did not answer: {error}.") from None
     finally:
         connection.close()
-    if response.status >= 400:
+    if response.status >= 400 and response.status not in allowed:
         raise _as_error(answer)
     return answer
 
@@ -103,14 +123,14 @@ def _owner(data: Path) -> str:
 class _Connection(http.client.HTTPConnection):
     """HTTP over the socket in a data directory."""
 
-    def __init__(self, data: Path) -> None:
-        super().__init__("admin", timeout=DEADLINE_S)
+    def __init__(self, data: Path, deadline_s: float) -> None:
+        super().__init__("admin", timeout=deadline_s)
         self._data = data
 
     def connect(self) -> None:
         """Connect by way of the directory's descriptor: a path of a socket may have only 107 bytes."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(DEADLINE_S)
+        self.sock.settimeout(self.timeout)
         folder = os.open(self._data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.sock.connect(f"/proc/self/fd/{folder}/{ADMIN_SOCKET}")

@@ -5,10 +5,9 @@ made, so that a failing one leaves the old database as it was. Knows no table be
 """
 
 import contextlib
-import os
+import logging
 import re
 import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,14 +15,14 @@ from typing import Final
 
 import msgspec
 
-from imgpro.errors import Action, DataUnusable, StorageFull
-from imgpro.store import durable
+from imgpro.errors import Action, DataUnusable
+from imgpro.store import copies, durable, peek
 
 SQLITE_VERSION: Final = sqlite3.sqlite_version
 APPLICATION_ID: Final = 0x494D4750  # "IMGP", at byte 68 of the file
 _FILE_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-_KEPT_COPIES: Final = 3
-_COPY_PREFIX: Final = "pre-migrate-"
+
+log = logging.getLogger(__name__)
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -61,15 +60,17 @@ def statements(sql: str) -> Iterator[str]:
         raise ValueError(f"a migration ends inside a statement: {rest[:60]!r}")
 
 
-def check_identity(path: Path, backups: Path, supported: int) -> int | None:
+def check_identity(path: Path, backups: Path, supported: int, *, named: Path | None = None) -> int | None:
     """Return the schema version of the database at `path`, None if there is none yet; raises DataUnusable.
 
-    Opened read-only, so that a newer or foreign database is not touched by as much as a checkpoint.
+    Nothing may write to it meanwhile. A newer or foreign database is not touched by as much as a checkpoint. `named`
+    is what errors call it, where `path` is a copy.
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
+    named = named or path
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as conn:
+        with contextlib.closing(peek.quiet(path)) as conn:
             application, version, tables = conn.execute(
                 "SELECT (SELECT application_id FROM pragma_application_id), "
                 "(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
@@ -78,14 +79,14 @@ def check_identity(path: Path, backups: Path, supported: int) -> int | None:
                 return None  # a first start that was killed before its first transaction
             if application != APPLICATION_ID:
                 raise DataUnusable(
-                    f"{path} is not a database of imgpro.",
+                    f"{named} is not a database of imgpro.",
                     Action("fix", label="Name another data directory with --data, or move that file away"),
                 )
             if version > supported:
-                raise _newer(path, backups, version, supported, _written_by(conn))
+                raise _newer(named, backups, version, supported, _written_by(conn))
     except sqlite3.DatabaseError as error:
         raise DataUnusable(
-            f"{path} cannot be read as a database ({error}).",
+            f"{named} cannot be read as a database ({error}).",
             Action("fix", label=f"Restore it from {backups}"),
         ) from error
     return int(version)
@@ -100,25 +101,49 @@ def _written_by(conn: sqlite3.Connection) -> str:
 
 
 def _newer(path: Path, backups: Path, found: int, supported: int, writer: str) -> DataUnusable:
-    copies = [copy.name for copy in _copies(backups)]
-    restore = f", or restore the copy {backups / copies[-1]}" if copies else ""
     return DataUnusable(
         f"{path} was written by {writer}: its schema is {found}, this program knows up to {supported}.",
-        Action("fix", label=f"Start a newer imgpro{restore}"),
+        Action("fix", label=copies.way_back(path, backups, supported)),
     )
 
 
-def migrate(conn: sqlite3.Connection, backups: Path, current: int | None, steps: Sequence[Migration]) -> None:
-    """Bring the database to the last of `steps`; copies an existing one to `backups` first.
+def migrate(
+    conn: sqlite3.Connection, database: Path, backups: Path, current: int | None, steps: Sequence[Migration]
+) -> None:
+    """Bring the database at `database` to the last of `steps`; copies an existing one to `backups` first.
 
-    Raises StorageFull when there is no room for the copy, DataUnusable when the result is not sound, and
-    whatever a step raises; the database is then unchanged.
+    Raises StorageFull when there is no room, DataUnusable when the result is not sound, and whatever a step raises;
+    the database is then unchanged, and the copy is taken away again.
     """
-    due = [step for step in steps if step.version > (current or 0)]
+    due = due_steps(current, steps)
     if not due:
         return
-    if current is not None:
-        _copy_before(conn, backups, current, due[-1].version)
+    if current is None:
+        apply(conn, due)
+        _fold(conn)
+        return
+    log.warning("the database is migrated from schema %d to %d; this may take a while", current, due[-1].version)
+    copy = copies.make(conn, database, backups, current, due[-1].version)
+    durable.point("migrate.copied")
+    try:
+        apply(conn, due)
+    except BaseException:
+        # It says nothing that the database does not say itself, and a start that is tried again makes another one.
+        if version(conn) == current:
+            copy.unlink(missing_ok=True)
+        raise
+    _fold(conn)
+    copies.prune(backups, copy)
+    log.warning("the database has schema %d now; a copy from before is %s", due[-1].version, copy)
+
+
+def due_steps(current: int | None, steps: Sequence[Migration]) -> list[Migration]:
+    """Return the steps that a database at `current` has before it."""
+    return [step for step in steps if step.version > (current or 0)]
+
+
+def apply(conn: sqlite3.Connection, due: Sequence[Migration]) -> None:
+    """Run steps in one transaction; raises what `migrate` says, and has then changed nothing."""
     # Tables that are rebuilt would trip over references to them; the check below makes up for it.
     conn.execute("PRAGMA foreign_keys = OFF")
     try:
@@ -126,6 +151,7 @@ def migrate(conn: sqlite3.Connection, backups: Path, current: int | None, steps:
         for step in due:
             for statement in statements(step.sql):
                 conn.execute(statement)
+            durable.point("migrate.stepped")
         broken = conn.execute("PRAGMA foreign_key_check").fetchall()
         if broken:
             raise DataUnusable(
@@ -135,48 +161,17 @@ def migrate(conn: sqlite3.Connection, backups: Path, current: int | None, steps:
         conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         conn.execute(f"PRAGMA user_version = {due[-1].version}")
         conn.execute("COMMIT")
+        durable.point("migrate.committed")
     finally:
         if conn.in_transaction:
             conn.execute("ROLLBACK")
         conn.execute("PRAGMA foreign_keys = ON")
+
+
+def version(conn: sqlite3.Connection) -> int:
+    """Return the schema that a database has."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _fold(conn: sqlite3.Connection) -> None:
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _copies(backups: Path) -> list[Path]:
-    found = backups.glob(f"{_COPY_PREFIX}*.db") if backups.is_dir() else ()
-    return sorted(found, key=lambda copy: (copy.stat().st_mtime, copy.name))
-
-
-def _copy_before(conn: sqlite3.Connection, backups: Path, old: int, new: int) -> None:
-    """Write a compact, checked and durable copy of the whole database beside it."""
-    pages, page_bytes = conn.execute("SELECT page_count, page_size FROM pragma_page_count, pragma_page_size").fetchone()
-    free = os.statvfs(backups)
-    if free.f_bavail * free.f_frsize < 2 * pages * page_bytes:
-        raise StorageFull(
-            f"{backups} has no room for the copy of the database that is made before it is migrated.",
-            Action("fix", label=f"Free at least {2 * pages * page_bytes // 1_000_000 + 1} MB and start again"),
-        )
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    target = backups / f"{_COPY_PREFIX}{old}-{new}-{stamp}.db"
-    partial = target.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        conn.execute("VACUUM INTO ?", (str(partial),))
-        with contextlib.closing(sqlite3.connect(f"{partial.as_uri()}?mode=ro", uri=True)) as copy:
-            verdict = copy.execute("PRAGMA quick_check").fetchone()[0]
-        if verdict != "ok":
-            raise DataUnusable(
-                f"The database is damaged ({verdict}); it was not migrated.",
-                Action("fix", label=f"Restore it from {backups}"),
-            )
-        fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            durable.fsync_fd(fd)
-        finally:
-            os.close(fd)
-        os.rename(partial, target)
-        durable.fsync_directory(backups)
-    finally:
-        partial.unlink(missing_ok=True)
-    for surplus in _copies(backups)[:-_KEPT_COPIES]:
-        surplus.unlink()

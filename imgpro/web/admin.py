@@ -1,7 +1,7 @@
 """The operator's door into a running server: a socket in the data directory that only its owner can open.
 
-`POST /{command}` with JSON values; the answer is what `Operate.perform` returns. Who may open the socket may read the
-database as well, so there is no other check.
+`POST /{command}` with JSON values; the answer is what `Operate.perform` returns. `GET /readyz` tells
+how well the server is. Who may open the socket may read the database as well, so there is no other check.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from imgpro.settings import Uploads
 from imgpro.store.layout import ADMIN_SOCKET
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_json
+from imgpro.web.health import reasons
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class AdminDoor:
         self._path = appliance.data.root / ADMIN_SOCKET
         app = web.Application()
         app.router.add_post("/{command}", self._post)
+        app.router.add_get("/readyz", self._get_readyz)
+        app.router.add_get("/log", self._get_log)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
 
     async def open(self) -> None:
@@ -47,6 +50,15 @@ class AdminDoor:
         await self._runner.cleanup()
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+    async def _get_readyz(self, request: web.Request) -> web.Response:
+        return await reasons(self._appliance.readiness)
+
+    async def _get_log(self, request: web.Request) -> web.Response:
+        """Return the last lines of the log, the newest last."""
+        lines = self._appliance.log_lines.newest()[::-1]
+        rows = [{"at_s": line.at_s, "level": line.level, "name": line.name, "text": line.text} for line in lines]
+        return respond.json({"lines": rows})
 
     async def _post(self, request: web.Request) -> web.Response:
         try:

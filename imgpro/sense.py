@@ -1,0 +1,129 @@
+"""Values of settings that have the right type and still cannot work, and how an address to listen on is read.
+
+Knows nothing of where values came from.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from imgpro.settings import Settings
+
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(?:/[A-Za-z0-9_~\-][A-Za-z0-9._~\-]*)*/?")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+# What browsers and their scripts write themselves.
+_TAKEN = frozenset(
+    {"accept", "authorization", "cookie", "from", "host", "origin", "referer", "user-agent", "x-api-key"}
+)
+
+
+def contradictions(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
+    """Yield what cannot work: the setting, the number of the item where it is one of a list, and what is wrong."""
+    server, plans = settings.server, settings.plans
+    for name in ("base_url", "api_url", "src_url"):
+        address = getattr(server, name)
+        if address and not _BASE_URL.fullmatch(address):
+            yield f"server.{name}", None, f'server.{name} = "{address}": must look like https://img.example.org'
+        elif address and not server.base_url:
+            yield f"server.{name}", None, f'server.{name} = "{address}": server.base_url is needed beside it'
+    lists: list[tuple[str, tuple[str, ...], Callable[[str], Any]]] = [
+        ("server.listen", server.listen, parse_listen),
+        ("server.trusted_proxies", server.trusted_proxies, _network_or_unix),
+        ("imports.private_networks", settings.imports.private_networks, _network),
+        ("header_sign_in.proxies", settings.header_sign_in.proxies, _network_or_unix),
+        ("metrics.networks", settings.metrics.networks, _network_or_unix),
+        ("metrics.listen", (settings.metrics.listen,) if settings.metrics.listen else (), parse_listen),
+    ]
+    for name, items, check in lists:
+        for number, item in enumerate(items):
+            try:
+                check(item)
+            except ValueError as error:
+                yield name, number, f'{name}: "{item}": {error}'
+    if plans.upgrade == "checkout" and not plans.checkout_url.startswith(("https://", "http://")):
+        name = "plans.checkout_url"
+        yield name, None, f"{name}: needed for plans.upgrade = checkout, e.g. https://pay.example.org/{{plan}}"
+    if plans.upgrade == "checkout" and len(plans.checkout_secret) < 16:
+        name = "plans.checkout_secret"
+        yield name, None, f"{name}: at least 16 characters are needed for plans.upgrade = checkout"
+    for name, kept_s in (
+        ("anonymous.retention_s", settings.anonymous.retention_s),
+        ("plans.unverified_retention_s", plans.unverified_retention_s),
+    ):
+        if kept_s is not None and kept_s < 1:
+            yield name, None, f"{name} = {kept_s}: must be at least 1 second, or unlimited"
+    if not server.listen:
+        yield "server.listen", None, "server.listen: at least one address is needed"
+    yield from _of_tls(settings)
+    yield from _of_header_sign_in(settings)
+
+
+def _of_tls(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
+    server = settings.server
+    if server.tls_key and not server.tls_cert:
+        yield "server.tls_key", None, "server.tls_key: server.tls_cert is needed beside it"
+    if server.tls_cert:
+        return
+    for number, text in enumerate(server.listen):
+        if text.startswith("https://"):
+            yield "server.listen", number, f'server.listen: "{text}": server.tls_cert is needed beside it'
+
+
+def _of_header_sign_in(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
+    """A header that says who somebody is must be one that nobody else can send, and arrive under one known name."""
+    section = settings.header_sign_in
+    for name in ("user_header", "groups_header"):
+        header = getattr(section, name)
+        if header and (not _HEADER.fullmatch(header) or header.lower() in _TAKEN):
+            path = f"header_sign_in.{name}"
+            yield path, None, f'{path} = "{header}": must be the name of a header such as Remote-Email'
+    if section.operator_group and not section.groups_header:
+        name = "header_sign_in.groups_header"
+        yield name, None, f"{name}: needed for header_sign_in.operator_group, e.g. Remote-Groups"
+    if not section.user_header:
+        return
+    if not section.proxies:
+        yield "header_sign_in.proxies", None, "header_sign_in.proxies: needed for header_sign_in.user_header"
+    for number, text in enumerate(section.proxies):
+        if text.endswith("/0"):
+            what = f'header_sign_in.proxies: "{text}": is everybody, and everybody could be anybody'
+            yield "header_sign_in.proxies", number, what
+    if not settings.server.base_url:
+        yield "server.base_url", None, "server.base_url: needed for header_sign_in.user_header"
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text, strict=False)
+
+
+def _network_or_unix(text: str) -> None:
+    if text != "unix":
+        _network(text)
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """One address to listen on. `host` is empty for all interfaces; `port` 0 lets the system choose."""
+
+    kind: str  # "tcp", "unix" or "fd"
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    fd: int = -1
+    tls: bool = False
+
+
+def parse_listen(text: str) -> Listen:
+    """Read one `listen` address. Raises ValueError with the form it should have."""
+    if text.startswith("unix:") and len(text) > 5:
+        return Listen("unix", path=text[5:])
+    if text.startswith("fd:") and text[3:].isdigit():
+        return Listen("fd", fd=int(text[3:]))
+    tls = text.startswith("https://")
+    host, colon, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError("must look like :8080, 127.0.0.1:8080, [::1]:8080, https://:8443, unix:/path or fd:3")
+    return Listen("tcp", host=host[1:-1] if bracketed else host, port=int(port), tls=tls)
