@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import uuid
+from enum import Enum
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -19,6 +20,9 @@ import msgspec
 from imgpro.errors import Action, DataDirLocked, DataDirMissing, DataUnusable, StorageFault
 from imgpro.store import durable
 from imgpro.store.ballast import BALLAST_BYTES, Ballast
+from imgpro.store.holder import LOCK_NAME as _LOCK
+from imgpro.store.known import FOLDER as KNOWN_FOLDER
+from imgpro.store.known import KnownData
 
 LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
@@ -26,12 +30,16 @@ DATABASE_NAME: Final = "imgpro.db"
 ADMIN_SOCKET: Final = "admin.sock"  # where the command line talks to the server that runs
 _DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups")
 _FORMAT: Final = "FORMAT"
-_LOCK: Final = "imgpro.lock"
 _KEY_FILE: Final = "secret.key"
 _KEY_BYTES: Final = 32
 _BALLAST: Final = ".ballast"
 # What may lie in a directory that is still new: the file system's own, and what a killed first start leaves.
-_NEW: Final = frozenset({"lost+found", _LOCK, f"{_FORMAT}.new"})
+_NEW: Final = frozenset({"lost+found", _LOCK, f"{_FORMAT}.new", KNOWN_FOLDER})
+# All that is made in a data directory, but for the files of the database.
+OWN_NAMES: Final = (
+    *(_FORMAT, f"{_FORMAT}.new", _LOCK, _KEY_FILE, _BALLAST, ADMIN_SOCKET, KNOWN_FOLDER),
+    *_DIRECTORIES,
+)
 # The first line is fixed by the convention that backup tools look for; the rest is for people.
 _CACHE_TAG: Final = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -54,10 +62,18 @@ class Free(msgspec.Struct, frozen=True):
     inodes: int | None
 
 
+class Presence(Enum):
+    """Whether the directory that was opened is still the one at its path."""
+
+    THERE = "there"
+    GONE = "gone"  # its disk was unmounted, or it was moved away: it may come back
+    EXCHANGED = "exchanged"  # another one of ours took its place
+
+
 class DataDir:
     """An opened and locked data directory. Make it with `DataDir.open`, end it with `close`."""
 
-    def __init__(self, root: Path, database_dir: Path, lock_fd: int) -> None:
+    def __init__(self, root: Path, database_dir: Path, known: KnownData | None = None) -> None:
         self.root = root
         self.blobs = root / "blobs"
         self.cache = root / "cache"
@@ -69,27 +85,37 @@ class DataDir:
         self.instance_id = ""
         self.secret = b""
         self.secret_was_made = False
-        self._lock_fd = lock_fd
+        self._locks = contextlib.ExitStack()
+        self._known = known
+        self._identity = _identity(root)
+        self._database_identity: tuple[int, int] | None = None
 
     @classmethod
-    def open(cls, path: Path, database_dir: Path | None = None) -> "DataDir":
+    def open(
+        cls, path: Path, database_dir: Path | None = None, *, known: KnownData | None = None, accept: bool = False
+    ) -> "DataDir":
         """Create or recognise the data directory at `path`, lock it, prove its disk, and empty `tmp/`.
 
+        What was `known` of the path at the last start has to be there still, unless the operator says `accept`.
         Blocking; meant for start-up. Raises DataDirMissing (not ours, or its disk is not mounted),
         DataDirLocked, DataUnusable (newer, damaged) and StorageFault.
         """
         root = Path(os.path.abspath(path))
         home = Path(os.path.abspath(database_dir)) if database_dir is not None else root
         try:
-            _recognise(root, home / DATABASE_NAME)
-            durable.make_directories(root)
-            durable.make_directories(home)
-            data = cls(root, home, _lock(root / _LOCK))
-            try:
+            with contextlib.ExitStack() as locks:
+                taken: set[tuple[int, int]] = set()
+                # What is ours already is locked first: a server that runs on it is the news, not what it does in there.
+                for directory, mark in ((root, _FORMAT), (home, DATABASE_NAME)):
+                    if (directory / mark).exists():
+                        _take(directory, locks, taken)
+                _recognise(root, home / DATABASE_NAME, None if accept else known, accept=accept)
+                for directory in (root, home):
+                    durable.make_directories(directory)
+                    _take(directory, locks, taken)
+                data = cls(root, home, known)
                 data._settle()
-            except BaseException:
-                data.close()
-                raise
+                data._locks = locks.pop_all()
         except OSError as error:
             raise durable.fault(error, f"opening the data directory {root}") from error
         return data
@@ -128,7 +154,37 @@ class DataDir:
         if len(self.secret) != _KEY_BYTES:
             raise DataUnusable(
                 f"{path} is damaged: it should hold {_KEY_BYTES * 2} hexadecimal digits.",
-                Action("fix", label="Restore it from a backup, or remove it (links signed with it stop working)"),
+                Action(
+                    "fix",
+                    label="Restore it from a backup. To go on with a new one (links signed with it stop working): "
+                    "remove it, then imgpro run --accept-data",
+                ),
+            )
+
+    def remember(self) -> None:
+        """Note that the database was opened: it and the directory must not change under us from here on. Blocking."""
+        with contextlib.suppress(OSError):
+            self._database_identity = _identity(self.database)
+        if self._known is not None:
+            self._known.remember(self.instance_id)
+
+    def look(self) -> Presence:
+        """Look whether this directory, with its database, is still what its path leads to. Blocking."""
+        try:
+            if _identity(self.root) != self._identity:
+                return Presence.EXCHANGED if (self.root / _FORMAT).exists() else Presence.GONE
+            if self._database_identity is not None and _identity(self.database) != self._database_identity:
+                return Presence.EXCHANGED
+        except OSError:
+            return Presence.GONE
+        return Presence.THERE
+
+    def check_there(self) -> None:
+        """Raise StorageFault unless it is: what is written now would land elsewhere. Blocking."""
+        if self.look() is not Presence.THERE:
+            raise StorageFault(
+                "The disk that holds the pictures is not there.",
+                Action("wait", label="Try again later, or ask the operator to mount it again", seconds=60),
             )
 
     def free_space(self) -> Free:
@@ -140,23 +196,42 @@ class DataDir:
         return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
 
     def close(self) -> None:
-        """Give the lock back; idempotent."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        """Give the locks back; idempotent."""
+        self._locks.close()
 
 
-def _recognise(root: Path, database: Path) -> None:
-    """Pass a new directory and one of ours, raise for anything else. Changes nothing."""
+def read_marker(root: Path) -> FormatFile:
+    """Return what the marker of a data directory says. Raises DataDirMissing, DataUnusable, StorageFault."""
     try:
-        names = frozenset(os.listdir(root)) - {"lost+found"}
-    except FileNotFoundError:
-        names = frozenset()
-    except NotADirectoryError:
-        raise DataDirMissing(f"{root} is a file, not a directory.", _elsewhere()) from None
+        there = (root / _FORMAT).exists()
+    except OSError as error:
+        raise durable.fault(error, f"looking into {root}") from error
+    if not there:
+        raise DataDirMissing(
+            f"There is no data directory of imgpro at {root}.", Action("fix", label="Name it with --data DIR")
+        )
+    return _read_format(root / _FORMAT)
+
+
+def look_over(path: Path, database_dir: Path | None, known: KnownData | None) -> None:
+    """Raise what `DataDir.open` would raise about what lies there. Changes nothing."""
+    root = Path(os.path.abspath(path))
+    home = Path(os.path.abspath(database_dir)) if database_dir is not None else root
+    _recognise(root, home / DATABASE_NAME, known, accept=False)
+
+
+def _recognise(root: Path, database: Path, known: KnownData | None, *, accept: bool) -> None:
+    """Pass a new directory and one of ours, raise for anything else. Changes nothing."""
+    names = _names(root)
+    seen = known.instance_id() if known is not None else None
     if _FORMAT in names:
-        _read_format(root / _FORMAT)
-        _check_halves(root, database)
+        found = _read_format(root / _FORMAT)
+        if seen is not None and found.instance_id != seen:
+            raise DataDirMissing(
+                f"{root} is another data directory than at the last start (instance {found.instance_id}, not {seen}).",
+                _mount("If it was exchanged on purpose", known),
+            )
+        _check_halves(root, database, accept=accept, used=seen is not None)
         return
     if database.exists() and database.parent != root:
         raise DataDirMissing(
@@ -170,10 +245,37 @@ def _recognise(root: Path, database: Path) -> None:
         )
     if names - _NEW:
         raise DataDirMissing(f"{root} is not empty and was not made by imgpro.", _elsewhere())
+    if seen is not None:
+        raise DataDirMissing(
+            f"{root} is {'empty' if root.exists() else 'not there'}, but held the data of imgpro at its last start.",
+            _mount("To begin anew with nothing", known),
+        )
 
 
-def _check_halves(root: Path, database: Path) -> None:
-    """Refuse when one of database and pictures is gone: going on would end with the other one swept away."""
+def _names(root: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(root))
+    except FileNotFoundError:
+        if root.is_symlink():
+            raise DataDirMissing(
+                f"{root} leads to {os.readlink(root)}, which is not there.",
+                Action("fix", label="Mount the disk it leads to, or correct the link"),
+            ) from None
+        return frozenset()
+    except NotADirectoryError:
+        raise DataDirMissing(f"{root} is a file, not a directory.", _elsewhere()) from None
+
+
+def _mount(otherwise: str, known: KnownData | None) -> Action:
+    forget = f", or remove {known.path}" if known is not None else ""
+    return Action("fix", label=f"Mount its disk, then start again. {otherwise}: imgpro run --accept-data{forget}")
+
+
+def _check_halves(root: Path, database: Path, *, accept: bool, used: bool) -> None:
+    """Refuse when a part is gone without which the others would be swept away or be of no use.
+
+    `used`: a server has run on it, so that there has been a database.
+    """
     blobs = root / "blobs"
     if database.exists():
         if not blobs.is_dir():
@@ -181,11 +283,27 @@ def _check_halves(root: Path, database: Path) -> None:
                 f"{blobs} is missing, but the database is there.",
                 Action("fix", label="Mount the disk that holds the pictures, or restore them from a backup"),
             )
+        if not (root / _KEY_FILE).exists() and not accept:
+            raise DataUnusable(
+                f"{root / _KEY_FILE} is missing: every link that was signed with it would stop working.",
+                Action("fix", label="Restore it from a backup. To go on with a new one: imgpro run --accept-data"),
+            )
     elif blobs.is_dir() and any(blobs.iterdir()):
         raise DataUnusable(
             f"{database} is missing, but {blobs} holds pictures.",
             Action("fix", label="Restore the database from backups/, or name its place with --db-dir"),
         )
+    elif used:
+        raise DataUnusable(
+            f"{database} is missing, but was there at the last start.",
+            Action("fix", label="Mount its disk, or restore it. To begin anew: imgpro run --accept-data"),
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells this file from every other one for as long as something holds it; raises OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _elsewhere() -> Action:
@@ -209,6 +327,14 @@ def _read_format(path: Path) -> FormatFile:
             Action("fix", label="Start the version of imgpro that wrote it, or a newer one"),
         )
     return found
+
+
+def _take(directory: Path, locks: contextlib.ExitStack, taken: set[tuple[int, int]]) -> None:
+    """Lock a directory unless that has been done, maybe by another name."""
+    identity = _identity(directory)
+    if identity not in taken:
+        locks.callback(os.close, _lock(directory / _LOCK))
+        taken.add(identity)
 
 
 def _lock(path: Path) -> int:

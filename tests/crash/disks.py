@@ -23,7 +23,8 @@ class Disk:
         self.root = root
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self.file), str(self.root)], check=True, capture_output=True)
+        options = "loop,errors=remount-ro"
+        subprocess.run(["mount", "-o", options, str(self.file), str(self.root)], check=True, capture_output=True)
 
     def unmount(self) -> None:
         subprocess.run(["umount", str(self.root)], check=True, capture_output=True)
@@ -35,6 +36,16 @@ class Disk:
             fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(fd)
+
+    def become_read_only(self) -> None:
+        """Have the file system find a fault of its own: it then refuses writers, until it is mounted anew."""
+        device = subprocess.run(
+            ["findmnt", "-no", "SOURCE", str(self.root)], check=True, capture_output=True, text=True
+        )
+        trigger = Path("/sys/fs/ext4", Path(device.stdout.strip()).name, "trigger_fs_error")
+        if not trigger.exists():
+            pytest.skip("this kernel's ext4 has no faults on demand")
+        trigger.write_text("1")
 
     def check(self) -> None:
         """Let the file system's own tool look; it may replay the journal, not repair."""
@@ -63,18 +74,18 @@ class Disk:
 
 
 @contextlib.contextmanager
-def disk(folder: Path, megabytes: int) -> Iterator[Disk]:
-    """Make, mount and remove a disk; skips where that is not possible."""
+def disk(folder: Path, megabytes: int, *options: str) -> Iterator[Disk]:
+    """Make (`options` are for mkfs), mount and remove a disk; skips where that is not possible."""
     if os.geteuid() != 0:
         pytest.skip("a loop file system needs root")
     tool = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if tool is None:
         pytest.skip("mkfs.ext4 is not installed")
     file, root = folder / "disk.img", folder / "disk"
-    root.mkdir()
+    root.mkdir(parents=True)
     with file.open("wb") as image:
         image.truncate(megabytes << 20)
-    subprocess.run([tool, "-q", "-m", "0", str(file)], check=True, capture_output=True)
+    subprocess.run([tool, "-q", "-m", "0", *options, str(file)], check=True, capture_output=True)
     found = Disk(file, root)
     try:
         found.mount()
