@@ -18,6 +18,7 @@ import msgspec
 from imgpro import forms
 from imgpro.cli.commands import cli
 from imgpro.errors import EXIT_CODES
+from imgpro.flows.live import NEEDS_RESTART
 from imgpro.settings import Settings
 from imgpro.sources import variables_of
 
@@ -38,7 +39,7 @@ Sizes are written `500 MB` or `2 GB` (or plain bytes), times `30s`, `10m`, `12h`
 variable with commas; where it says so, `unlimited`.
 
 "Changes" says what a changed value needs: `reload` means `systemctl reload imgpro` or `kill -HUP`, which drops no
-request.
+request. A certificate that is set where there was none, or taken away, needs a restart.
 """
 
 _COMMANDS: Final = """# Commands
@@ -64,12 +65,13 @@ def settings() -> str:
     lines = [_SETTINGS]
     for section, group in itertools.groupby(forms.fields(), key=lambda field: field.section):
         lines += [f"## [{section}]", "", about[section], ""]
-        lines += ["| setting | default | form | meaning |", "| --- | --- | --- | --- |"]
+        lines += ["| setting | default | form | meaning | changes |", "| --- | --- | --- | --- | --- |"]
         for field in group:
             default = forms.show_value(field, field.default).replace("|", "\\|")
             names = " ".join(f"`{name}`" for name in variables_of(field))
             words = field.description.replace("|", "\\|")
-            lines.append(f"| `{field.name}`<br>{names} | `{default}` | {forms.describe_form(field)} | {words} |")
+            form, needs = forms.describe_form(field), "restart" if field.path in NEEDS_RESTART else "reload"
+            lines.append(f"| `{field.name}`<br>{names} | `{default}` | {form} | {words} | {needs} |")
         lines.append("")
     return "\n".join(lines)
 

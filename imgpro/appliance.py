@@ -1,7 +1,7 @@
 """Builds every part in order and closes them in reverse. No other behaviour lives here."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from imgpro import __version__
@@ -12,17 +12,20 @@ from imgpro.flows.browse import Browse
 from imgpro.flows.change import Change
 from imgpro.flows.events import Events
 from imgpro.flows.fetch import Fetcher
+from imgpro.flows.figures import Figures
 from imgpro.flows.home import Home
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.importing import Importing
 from imgpro.flows.ingest import Ingest
 from imgpro.flows.keyring import KeyRing
+from imgpro.flows.live import Difference
 from imgpro.flows.log_lines import LogLines
 from imgpro.flows.mail import Mail
 from imgpro.flows.making import Making
 from imgpro.flows.operate import Operate
 from imgpro.flows.overview import Overview
 from imgpro.flows.quota import Quota
+from imgpro.flows.readiness import Readiness
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.replays import Replays
@@ -32,6 +35,8 @@ from imgpro.flows.sign_in import SignIn
 from imgpro.flows.tickets import Tickets
 from imgpro.flows.upgrades import Upgrades
 from imgpro.flows.upkeep import Upkeep
+from imgpro.flows.vouched import Vouched
+from imgpro.flows.watch_room import RoomWatch
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool, PoolSettings
 from imgpro.model import Limits
@@ -41,6 +46,7 @@ from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.known import KnownData
 from imgpro.store.layout import DataDir
 
 
@@ -54,10 +60,14 @@ class Appliance:
         self.pool = pool
         self.draining = False
         self.sources: Mapping[str, str] = {}
+        self.waiting: tuple[Difference, ...] = ()  # settings that were read again, and need a restart
+        self.followers: list[Callable[[Settings], None]] = []  # of the layers above: called after every `apply`
         self.log_lines = LogLines()
         self.signer = Signer(data.secret)
-        self.blobs = BlobStore(data, settings.storage.reserve_bytes)
-        self.derivs = DerivativeCache(data.cache, data.tmp, settings.cache.max_bytes, self._disk_has_room)
+        self.blobs = BlobStore(data, lambda: self.settings.storage.reserve_bytes)
+        self.derivs = DerivativeCache(data.cache, data.tmp, settings.cache.max_bytes, self._may_cache)
+        self.room = RoomWatch(settings.storage, data, self.blobs, self.derivs)
+        db.give_room = data.ballast.release
         self.derivs.start()
         self.records = Records(db, settings.cache.records)
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
@@ -76,6 +86,7 @@ class Appliance:
             self.hot,
             self.remove,
             self.events,
+            self.room,
         )
         self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
         self.fetcher = Fetcher(settings.imports)
@@ -98,6 +109,8 @@ class Appliance:
         )
         self.overview = Overview(settings, db, data, self.derivs, self.ring)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.ring)
+        self.readiness = Readiness(db, self.room, pool, self.mail)
+        self.figures = Figures(data, db, self.derivs, pool, self.ingest, self.serve, self.room)
 
     def _build_accounts(self) -> None:
         """Build what knows who may do what."""
@@ -131,6 +144,7 @@ class Appliance:
             self.hot,
         )
         self.sign_in = SignIn(settings.accounts, site_name, db, self.mail, self.home)
+        self.vouched = Vouched(db, self.ring)
 
     @classmethod
     async def start(
@@ -141,18 +155,22 @@ class Appliance:
         serving: bool = True,
         sources: Mapping[str, str] | None = None,
         log_lines: LogLines | None = None,
+        known: KnownData | None = None,
+        accept: bool = False,
     ) -> "Appliance":
         """Open the data directory, the database, the cache and the workers.
 
         `sources` and `log_lines` are for the operator to see: where each setting came from, and the log's last lines.
+        `known` and `accept` are as for `DataDir.open`.
         Without `serving` neither workers nor mail are started: enough for the operator's commands.
         Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable, ConfigError.
         """
         async with contextlib.AsyncExitStack() as parts:
-            data = DataDir.open(data_path, _database_dir(settings))
+            data = DataDir.open(data_path, _database_dir(settings), known=known, accept=accept)
             parts.callback(data.close)
             db = await Database.open(data.database, data.backups, data.instance_id, __version__)
             parts.push_async_callback(db.close)
+            data.remember()
             pool = Pool(pool_settings(settings.imaging, settings.uploads))
             parts.push_async_callback(pool.close)
             if serving:
@@ -163,15 +181,38 @@ class Appliance:
             appliance = cls(settings, data, db, pool)
             appliance.sources = sources or {}
             appliance.log_lines = log_lines or appliance.log_lines
-            await appliance.upkeep.keep_ballast()
+            await appliance.room.look()
             if serving:
                 await appliance.mail.start()
             parts.pop_all()
         return appliance
 
+    def apply(self, settings: Settings) -> None:
+        """Put other settings in force: all at once, between two steps of any request. Those that cannot change while
+        the server runs (`flows.live`) must be as they are; mail has its own way (`Mail.prepare`).
+        """
+        site_name = settings.pages.site_name
+        self.settings = settings
+        self.derivs.resize(settings.cache.max_bytes)
+        self.records.resize(settings.cache.records)
+        self.hot.resize(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
+        self.plans.apply(settings.plans)
+        self.ring.apply(settings.accounts.session_s)
+        self.sessions.session_s = settings.accounts.session_s
+        self.upgrades.apply(settings.plans, site_name)
+        self.quota.apply(settings.anonymous, settings.imports.per_hour, settings.accounts.requests_per_minute)
+        self.accounts.apply(settings.accounts, site_name)
+        self.sign_in.apply(settings.accounts, site_name)
+        self.ingest.apply(settings.uploads)
+        self.fetcher.apply(settings.imports)
+        self.overview.apply(settings)
+        self.room.apply(settings.storage)
+        for follow in self.followers:
+            follow(settings)
+
     def drain(self) -> None:
         """Say that the server stops: what has no end of its own ends, and nothing like it begins."""
-        self.draining = True
+        self.draining = self.readiness.draining = True
         self.events.close()
 
     async def close(self) -> None:
@@ -187,23 +228,10 @@ class Appliance:
             parts.push_async_callback(self.sign_in.close)
             parts.push_async_callback(self.mail.stop)
 
-    async def readiness(self) -> dict[str, bool]:
-        """Return what must hold for the server to be useful, by name."""
-        return {
-            "serving": not self.draining,
-            "database": await self._database_writes(),
-            "disk": self._disk_has_room(),
-            "workers": self.pool.status().workers > 0,
-        }
-
-    async def _database_writes(self) -> bool:
-        try:
-            await self.db.ping()
-        except ImgproError:
+    def _may_cache(self) -> bool:
+        """Tell, in the cache's thread, whether a derivative may be written now."""
+        if not self.room.may_cache:
             return False
-        return True
-
-    def _disk_has_room(self) -> bool:
         try:
             self.blobs.check_room()
         except ImgproError:

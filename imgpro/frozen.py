@@ -7,10 +7,12 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 # The loader points these into the bundle: a program of the system that inherits them loads our libraries, not its own.
 _LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH",)
+# By these a child of ours finds the unpacked program.
+_KEPT_VARIABLES: Final = ("_PYI_", *_LOADER_VARIABLES)
 
 
 def is_frozen() -> bool:
@@ -20,10 +22,36 @@ def is_frozen() -> bool:
 
 def unpacked() -> Path | None:
     """Return the temporary folder that this one-file executable was unpacked into; None for every other kind."""
-    folder = getattr(sys, "_MEIPASS", None)
-    if not is_frozen() or folder is None or Path(folder).is_relative_to(Path(sys.executable).resolve().parent):
-        return None
-    return Path(folder)
+    folder = Path(getattr(sys, "_MEIPASS", ""))
+    return folder if is_frozen() and folder.name.startswith("_MEI") else None
+
+
+def kind() -> Literal["file", "folder", "source"]:
+    """Tell how this program was delivered."""
+    if not is_frozen():
+        return "source"
+    return "folder" if unpacked() is None else "file"
+
+
+def running_file() -> str:
+    """Return a path of the file that this process runs.
+
+    It leads there even after an upgrade has put another file in its place; in a folder, where the libraries beside it
+    were replaced as well, it leads to the new one.
+    """
+    try:
+        replaced = os.readlink("/proc/self/exe").endswith(" (deleted)")
+    except OSError:
+        replaced = False
+    return f"/proc/{os.getpid()}/exe" if replaced and unpacked() is not None else sys.executable
+
+
+def loader_environment() -> dict[str, str]:
+    """Return what a child that runs `running_file` needs in order not to unpack itself again."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(_KEPT_VARIABLES)}
+    if running_file() != sys.executable:
+        found["_PYI_ARCHIVE_FILE"] = "/proc/self/exe"  # what the child will take itself to be
+    return found
 
 
 def command() -> list[str]:

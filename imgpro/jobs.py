@@ -10,6 +10,7 @@ from imgpro.errors import ImgproError
 
 log = logging.getLogger(__name__)
 
+ROOM_S: Final = 2.0
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3_600.0
 
@@ -20,7 +21,7 @@ class Jobs:
     def __init__(self, appliance: Appliance) -> None:
         self._schedule: tuple[tuple[str, float, Callable[[], Awaitable[object]]], ...] = (
             ("expire", MINUTE_S, appliance.upkeep.expire),
-            ("keep_ballast", MINUTE_S, appliance.upkeep.keep_ballast),
+            ("watch_room", ROOM_S, appliance.room.look),
             ("note_key_uses", MINUTE_S, appliance.upkeep.note_key_uses),
             ("prune_logs", HOUR_S, appliance.upkeep.prune_logs),
             ("note_uses", 10 * MINUTE_S, appliance.upkeep.note_uses),

@@ -37,6 +37,10 @@ class PlanTable:
     """The plans that are in force."""
 
     def __init__(self, settings: Plans) -> None:
+        self.apply(settings)
+
+    def apply(self, settings: Plans) -> None:
+        """Take another `plans` section, all of it at once."""
         self.upgrade = settings.upgrade
         limits = {
             UNVERIFIED: (settings.unverified_uploads, settings.unverified_storage_bytes, ""),
@@ -45,13 +49,14 @@ class PlanTable:
             "scale": (settings.scale_uploads, settings.scale_storage_bytes, settings.scale_price),
             "max": (settings.max_uploads, settings.max_storage_bytes, settings.max_price),
         }
-        self._plans = {}
+        table: dict[str, Plan] = {}
         for name, (uploads, storage_bytes, price) in limits.items():
             kept_s = settings.unverified_retention_s if name == UNVERIFIED else None
             plan = Plan(name, uploads, storage_bytes, kept_s, price)
             if settings.unlimited:
                 plan = Plan(name, None, None, None, price)
-            self._plans[name] = plan
+            table[name] = plan
+        self._plans = table
 
     def named(self, name: str) -> Plan:
         """Return a plan by name. Raises KeyError."""

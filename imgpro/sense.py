@@ -5,12 +5,12 @@ Knows nothing of where values came from.
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from imgpro.settings import Settings
+from imgpro.settings import Server, Settings
 
 _BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(?:/[A-Za-z0-9_~\-][A-Za-z0-9._~\-]*)*/?")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
@@ -35,7 +35,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
         ("imports.private_networks", settings.imports.private_networks, _network),
         ("header_sign_in.proxies", settings.header_sign_in.proxies, _network_or_unix),
         ("metrics.networks", settings.metrics.networks, _network_or_unix),
-        ("metrics.listen", (settings.metrics.listen,) if settings.metrics.listen else (), parse_listen),
+        ("metrics.listen", (settings.metrics.listen,) if settings.metrics.listen else (), _without_tls),
     ]
     for name, items, check in lists:
         for number, item in enumerate(items):
@@ -104,6 +104,11 @@ def _network_or_unix(text: str) -> None:
         _network(text)
 
 
+def _without_tls(text: str) -> None:
+    if parse_listen(text).tls:
+        raise ValueError("the numbers are told without TLS; must look like 127.0.0.1:9091 or unix:/path")
+
+
 class Listen(msgspec.Struct, frozen=True):
     """One address to listen on. `host` is empty for all interfaces; `port` 0 lets the system choose."""
 
@@ -113,6 +118,16 @@ class Listen(msgspec.Struct, frozen=True):
     path: str = ""
     fd: int = -1
     tls: bool = False
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Tell whether it stands for every interface of this machine."""
+        return self.kind == "tcp" and self.host in ("", "0.0.0.0", "::")  # noqa: S104 - read, not bound
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether only this machine can connect by TCP."""
+        return self.kind == "tcp" and (self.host in ("localhost", "::1") or self.host.startswith("127."))
 
 
 def parse_listen(text: str) -> Listen:
@@ -127,3 +142,11 @@ def parse_listen(text: str) -> Listen:
     if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
         raise ValueError("must look like :8080, 127.0.0.1:8080, [::1]:8080, https://:8443, unix:/path or fd:3")
     return Listen("tcp", host=host[1:-1] if bracketed else host, port=int(port), tls=tls)
+
+
+def as_answered(addresses: Iterable[Listen], server: Server) -> tuple[Listen, ...]:
+    """Return addresses with whether each speaks TLS: where a certificate is set and none says https://, all TCP do."""
+    found = tuple(addresses)
+    if not server.tls_cert or any(address.tls for address in found):
+        return found
+    return tuple(msgspec.structs.replace(address, tls=address.kind == "tcp") for address in found)

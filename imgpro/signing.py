@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Mapping
 from typing import Final, Literal
 
-Purpose = Literal["delete", "view", "cursor", "verify", "upgrade", "csrf"]
+Purpose = Literal["delete", "view", "cursor", "verify", "upgrade", "csrf", "voucher"]
 
 VERSION: Final = "1"
 NEVER: Final = 0

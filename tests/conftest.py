@@ -1,6 +1,9 @@
 """What all tests share: bounded property tests, and where the real photographs lie."""
 
+import atexit
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +25,10 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What servers remember of the data directories they are started on is no business of the next run's.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgpro-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

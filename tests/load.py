@@ -155,7 +155,12 @@ class Load:
             if kept is None:
                 return
             self.unsure[kept.id] = kept
-        answer = self._server.request("POST", kept.delete_path)
+        try:
+            answer = self._server.request("POST", kept.delete_path)
+        except ConnectionRefusedError:
+            with self._lock:  # nobody has heard it
+                self.kept[kept.id] = self.unsure.pop(kept.id)
+            raise
         self.statuses[answer.status] += 1
         with self._lock:
             if answer.status == 200:

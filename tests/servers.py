@@ -56,9 +56,11 @@ class Server:
         *args: str,
         prefix: Sequence[str] = (),
         preexec: Callable[[], None] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "imgpro"),
     ) -> None:
         """`prefix` stands before the command (a tracer, say); `preexec` runs in the child before it."""
         self.data = data
+        self._program = program
         self._prefix = prefix
         self._preexec = preexec
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")}
@@ -67,10 +69,11 @@ class Server:
         # For appending: the child shares our file offset, and reading the log must not move where it writes.
         self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by `close`
         self.process: subprocess.Popen[bytes] | None = None
+        self.host = "127.0.0.1"
         self.port = 0
 
     def start(self) -> "Server":
-        command = [sys.executable, "-m", "imgpro", "run", "--data", str(self.data), "--listen", "127.0.0.1:0"]
+        command = [*self._program, "run", "--data", str(self.data), "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
             [*self._prefix, *command, *self._args],
             env=self.env,
@@ -82,7 +85,7 @@ class Server:
         read_from = len(self.log())
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            match = re.search(r"http://127\.0\.0\.1:(\d+)", self.log()[read_from:])
+            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self.log()[read_from:])
             if match:
                 self.port = int(match[1])
                 return self
@@ -97,7 +100,7 @@ class Server:
 
     @property
     def base(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -123,7 +126,7 @@ class Server:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, path, body, dict(headers or {}))

@@ -41,7 +41,7 @@ def _addresses(settings: Settings) -> Advice:
     tls = bool(server.tls_cert) or any(text.startswith("https://") for text in server.listen)
     if server.base_url.startswith("http://") and tls:
         yield "server.base_url", "links begin with http:// though TLS is spoken", "begin it with https://"
-    loopback = all(address.kind != "fd" and _is_loopback(address.host) for address in map(parse_listen, server.listen))
+    loopback = all(address.is_loopback for address in map(parse_listen, server.listen))
     if loopback and server.base_url.startswith("https://") and not server.trusted_proxies and not tls:
         what = "a proxy is in front, and its X-Forwarded-For is not believed: all visitors share one address's limits"
         yield "server.trusted_proxies", what, 'name it, e.g. ["127.0.0.1"]'
@@ -94,10 +94,6 @@ def certificate(server: Server) -> list[Finding]:
     if not pair.warning:
         return []
     return [Finding(level="unwise", setting="server.tls_cert", what=f"server.tls_cert: {pair.warning}")]
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _is_wide(text: str) -> bool:

@@ -20,13 +20,12 @@ from imgpro.cli import office
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.words import note
 from imgpro.errors import Action, ConfigError, ImgproError, ServerUnreachable
-from imgpro.sense import parse_listen
+from imgpro.sense import as_answered, parse_listen
 from imgpro.settings import Server
 from imgpro.sources import Loaded, load
 
 DEADLINE_S: Final = 5.0
 MAX_BYTES: Final = 4 * 1024 * 1024
-_EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - read, not bound
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -101,19 +100,16 @@ def own_target(server: Server) -> Target:
 
     Raises ConfigError where none does: port 0 is another one at each start, and a descriptor has no address.
     """
-    addresses = [parse_listen(text) for text in server.listen]
-    only_tls = bool(server.tls_cert) and not any(address.tls for address in addresses)
-    for address in addresses:
+    for address in as_answered(map(parse_listen, server.listen), server):
         if address.kind == "unix":
             return Target(f"unix:{address.path}", path=address.path, trusted=True)
         if address.kind == "tcp" and address.port:
             host = address.host
-            if host in _EVERYWHERE:
+            if address.is_everywhere:
                 host = "::1" if host == "::" else "127.0.0.1"
-            tls = address.tls or only_tls
             shown = f"[{host}]" if ":" in host else host
-            name = f"{'https' if tls else 'http'}://{shown}:{address.port}"
-            return Target(name, host=host, port=address.port, tls=tls, trusted=True)
+            name = f"{'https' if address.tls else 'http'}://{shown}:{address.port}"
+            return Target(name, host=host, port=address.port, tls=address.tls, trusted=True)
     raise ConfigError("The settings do not say where the server is reached.", Action("fix", label="--url URL"))
 
 

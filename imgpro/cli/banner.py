@@ -42,7 +42,10 @@ def print_banner(settings: Settings, data: Path, addresses: Sequence[str], setup
     best = best_address(settings.server.base_url, addresses)
     if at_terminal and best is not None:
         lines = [*_code(best), *lines]
-    click.echo("\n".join(lines), err=True)
+    try:
+        click.echo("\n".join(lines), err=True)
+    except OSError:  # a full disk behind it, or nobody: no reason not to serve
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - what could not be written stays in the old one
 
 
 def best_address(base_url: str | None, addresses: Sequence[str]) -> str | None:
@@ -54,24 +57,31 @@ def best_address(base_url: str | None, addresses: Sequence[str]) -> str | None:
     return None
 
 
-def addresses_of(sock: socket.socket) -> list[str]:
+def addresses_of(sock: socket.socket, *, tls: bool = False) -> list[str]:
     """Return the addresses under which a listening socket is found, the most useful first."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return [f"unix:{sock.getsockname()}"]
     host, port = sock.getsockname()[:2]
+    return addresses_at(host, port, tls=tls)
+
+
+def addresses_at(host: str, port: int, *, tls: bool = False) -> list[str]:
+    """Return the addresses of a server that listens on a port of one interface, or of all."""
+    scheme = "https" if tls else "http"
     if host not in ("::", "0.0.0.0"):  # noqa: S104
-        return [f"http://{f'[{host}]' if ':' in host else host}:{port}"]
+        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"]
     local = socket.gethostname()
     names = [*lan_addresses(), "localhost"]
     if local and local != "localhost":
         names.insert(len(names) - 1, f"{local.partition('.')[0]}.local")
-    return [f"http://{name}:{port}" for name in names]
+    return [f"{scheme}://{name}:{port}" for name in names]
 
 
 def lan_addresses() -> list[str]:
     """Return this machine's IPv4 addresses on its networks, the one with the default route first.
 
-    Connecting a datagram socket sends nothing; it only makes the kernel choose a source address.
+    Connecting a datagram socket sends nothing; it only makes the kernel choose a source address. No name is looked up:
+    where no DNS server answers, that takes ten seconds.
     """
     found: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -79,8 +89,6 @@ def lan_addresses() -> list[str]:
             probe.connect(("192.0.2.1", 9))
             found.append(probe.getsockname()[0])
         found += _interface_addresses(probe)
-    with contextlib.suppress(OSError):
-        found += [str(row[4][0]) for row in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
     return [address for address in dict.fromkeys(found) if not address.startswith("127.")]
 
 

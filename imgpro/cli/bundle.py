@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from imgpro import __version__, forms, frozen, units
+from imgpro import __version__, forms, units
 from imgpro.cli import asking, doctor, office, systemd
 from imgpro.cli.configuring import place_lines
 from imgpro.cli.options import data_dir
@@ -94,7 +94,7 @@ class Bundle:
         return redact(text).rstrip() + "\n"
 
     def _versions(self) -> str:
-        return _json({**doctor.versions(), "program": "one file" if frozen.unpacked() else _kind(), **_system()})
+        return _json({**doctor.versions(), **_system()})
 
     def _settings(self) -> str:
         loaded = self._gathered.loaded
@@ -140,11 +140,10 @@ class Bundle:
 
     def _metrics(self) -> str:
         settings = self._gathered.loaded.settings
-        target = asking.own_target(
-            msgspec.structs.replace(settings.server, listen=(settings.metrics.listen,))
-            if settings.metrics.listen
-            else settings.server
-        )
+        server, listen = settings.server, settings.metrics.listen
+        if listen:  # never over TLS
+            server = msgspec.structs.replace(server, listen=(listen,), tls_cert="")
+        target = asking.own_target(server)
         return asking.fetch(target, "/metrics", asking.DEADLINE_S)[1].decode("utf-8", "replace")[:MAX_METRICS_CHARS]
 
 
@@ -213,10 +212,6 @@ def _system() -> dict[str, Any]:
         "sqlite_options": sorted(census.compile_options()),
         "bundle_made_by": f"imgpro {__version__}, {_stamp(time.time())}",
     }
-
-
-def _kind() -> str:
-    return "a folder" if frozen.is_frozen() else "a Python package"
 
 
 def _systemd() -> str:

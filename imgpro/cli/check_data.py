@@ -11,17 +11,17 @@ from imgpro.cli.options import known_data
 from imgpro.cli.places import owner_of
 from imgpro.cli.verdict import Check, State
 from imgpro.errors import ImgproError
-from imgpro.settings import MIB
+from imgpro.flows.upkeep import FIRST_MS
+from imgpro.flows.watch_room import LOW_INODES
+from imgpro.forms import show_bytes
 from imgpro.sources import Loaded
 from imgpro.store import census, durable, layout, schema
 from imgpro.store.ballast import Ballast
+from imgpro.store.blobs import MIN_FREE_INODES
 from imgpro.store.holder import holder
 from imgpro.store.known import KnownData
 
-_LEAST_INODES: Final = 10_000
-_FEWEST_INODES: Final = 100
 _SERVICE_FOLDERS: Final = (Path("/var/lib/imgpro"), Path("/var/cache/imgpro"))
-_EARLIEST_S: Final = 1_704_067_200  # 2024: before that there was no imgpro
 _AHEAD_S: Final = 120
 
 
@@ -57,9 +57,9 @@ def _data(loaded: Loaded, data: Path, home: Path) -> Check:
         return Check("data", "red", f"{place}: {error.strerror}")
     free = room.f_bavail * room.f_frsize
     storage = loaded.settings.storage
-    words = f"{data}{'' if place == data else ' (not made yet)'}: {free // MIB:,} MB free"
+    words = f"{data}{'' if place == data else ' (not made yet)'}: {show_bytes(free)} free"
     if free < storage.reserve_bytes:
-        return Check("data", "red", f"{words}; uploads are refused below {storage.reserve_bytes // MIB:,} MB")
+        return Check("data", "red", f"{words}; uploads are refused below {show_bytes(storage.reserve_bytes)}")
     low = free < storage.low_bytes
     return Check("data", "yellow" if low else "green", words + ("; getting low" if low else ""))
 
@@ -90,8 +90,8 @@ def _inodes(data: Path, home: Path) -> Iterator[Check]:
         found = os.statvfs(place)
         if not found.f_files:
             yield Check("inodes", "green", "not counted by this file system")
-        elif found.f_favail < _LEAST_INODES:
-            state: State = "red" if found.f_favail < _FEWEST_INODES else "yellow"
+        elif found.f_favail < LOW_INODES:
+            state: State = "red" if found.f_favail < MIN_FREE_INODES else "yellow"
             yield Check("inodes", state, f"room for {found.f_favail:,} more files in {place}")
         else:
             yield Check("inodes", "green", f"room for {found.f_favail:,} more files")
@@ -148,7 +148,7 @@ def _schema(database: Path) -> Check:
 def _clock(database: Path | None) -> Check:
     now = time.time()
     said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    if now < _EARLIEST_S:
+    if now * 1000 < FIRST_MS:
         return Check("clock", "red", f"{said}: this program is younger than that")
     if database is not None and database.exists():
         wal = Path(f"{database}-wal")

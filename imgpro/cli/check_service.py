@@ -12,13 +12,13 @@ from imgpro import frozen, ids, units
 from imgpro.cli import advice, asking, systemd
 from imgpro.cli.verdict import Check, State
 from imgpro.errors import ConfigError, ImgproError, ServerUnreachable
+from imgpro.forms import show_bytes
 from imgpro.settings import MIB
 from imgpro.sources import Loaded
 from imgpro.store import layout
 from imgpro.store.holder import holder
 
 _UNPACKED_BYTES: Final = 200 * MIB
-_DEADLINE_S: Final = 5.0
 _PROPERTIES: Final = (
     "LoadState",
     "ActiveState",
@@ -116,7 +116,7 @@ def _base_url(loaded: Loaded, data: Path) -> Iterator[Check]:
     except (ImgproError, OSError):
         own, runs = "", False
     try:
-        reply = asking.ask(asking.parse_target(url), "/healthz", _DEADLINE_S)
+        reply = asking.ask(asking.parse_target(url), "/healthz")
     except (ServerUnreachable, ConfigError) as problem:
         state = f"{problem.message} Links do not open from this machine" if runs else "no server runs to answer there"
         yield Check("base_url", "yellow", state)
@@ -140,6 +140,6 @@ def _temporary_files() -> Iterator[Check]:
     if found.f_flag & os.ST_NOEXEC:
         yield Check("tmpdir", "red", f"{folder} runs no programs (noexec): set TMPDIR to a directory that does")
     elif free < _UNPACKED_BYTES:
-        yield Check("tmpdir", "yellow", f"{folder}: {free // MIB:,} MB free; each start unpacks about 100 MB there")
+        yield Check("tmpdir", "yellow", f"{folder}: {show_bytes(free)} free; each start unpacks about 100 MB there")
     else:
-        yield Check("tmpdir", "green", f"{folder}: {free // MIB:,} MB free, runs programs")
+        yield Check("tmpdir", "green", f"{folder}: {show_bytes(free)} free, runs programs")

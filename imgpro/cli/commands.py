@@ -11,6 +11,7 @@ from imgpro import __version__
 from imgpro.cli.accounts import accounts, setup_link
 from imgpro.cli.asking import health
 from imgpro.cli.configuring import config, paths
+from imgpro.cli.hang_ups import HangUps
 from imgpro.cli.integrations import integrations
 from imgpro.cli.licences import licenses
 from imgpro.cli.manual import completion, man
@@ -50,6 +51,9 @@ def cli() -> None:
 @click.option("--db-dir", metavar="DIR", help="Directory of the database, where the data is on a network disk.")
 @click.option("--listen", metavar="ADDR", multiple=True, help="Address to listen on, e.g. :8080 [env: IMGPRO_LISTEN].")
 @click.option("--base-url", metavar="URL", help="Address that links start with [env: IMGPRO_BASE_URL].")
+@click.option(
+    "--accept-data", is_flag=True, help="Take the data directory as it is, though it is empty or another one now."
+)
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), help="How log lines are written.")
 @config_option
 def run(
@@ -57,6 +61,7 @@ def run(
     db_dir: str | None,
     listen: tuple[str, ...],
     base_url: str | None,
+    accept_data: bool,
     log_format: str | None,
     config: Path | None,
 ) -> None:
@@ -64,6 +69,7 @@ def run(
 
     Example: imgpro run --data /srv/img --listen :8080
     """
+    hang_ups = HangUps()
     flags = {
         "storage.data": data,
         "storage.database_dir": db_dir,
@@ -76,7 +82,7 @@ def run(
         click.echo(f"imgpro: warning: {warning}", err=True)
     from imgpro.cli.serve import serve  # other commands start without the server's imports
 
-    serve(loaded, data_dir(loaded), lambda: load(flags, config))
+    serve(loaded, data_dir(loaded), lambda: load(flags, config), hang_ups, accept=accept_data)
 
 
 @cli.command()

@@ -1,5 +1,6 @@
 """`imgpro config` and `imgpro paths`: what is set, where it came from, what can be set, and where everything lies."""
 
+import grp
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from imgpro import forms
+from imgpro import forms, units
 from imgpro.cli import advice
 from imgpro.cli.config_schema import schema as json_schema
 from imgpro.cli.disk import fault
@@ -229,10 +230,8 @@ def _give_to_service(fd: int, path: Path) -> None:
     """Let the service read what root wrote for it."""
     if os.geteuid() != 0 or path.parent != config_folders({})[-1]:
         return
-    import grp
-
     try:
-        group = grp.getgrnam("imgpro")
+        group = grp.getgrnam(units.USER)
     except KeyError:
         return  # there is no service yet
     os.fchown(fd, -1, group.gr_gid)

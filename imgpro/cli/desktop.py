@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from imgpro.frozen import system_environment
+
 DEADLINE_S: Final = 5.0
 
 
@@ -39,7 +41,7 @@ def _run(command: Sequence[str], text: str, env: Mapping[str, str]) -> bool:
         done = subprocess.run(  # noqa: S603  # a program of the user's own path, its arguments as they are
             [program, *command[1:]],
             input=text.encode(),
-            env=dict(env),
+            env=system_environment(env),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=DEADLINE_S,

@@ -13,8 +13,8 @@ from imgpro.cli import advice
 from imgpro.cli.check_data import data_checks
 from imgpro.cli.check_service import service_checks
 from imgpro.cli.verdict import Check
+from imgpro.forms import show_bytes
 from imgpro.imaging import engine, sandbox
-from imgpro.settings import MIB
 from imgpro.sources import Loaded
 from imgpro.store import census
 from imgpro.store.schema import SQLITE_VERSION
@@ -125,5 +125,5 @@ def _sandbox() -> Check:
 
 def _cores(loaded: Loaded) -> Check:
     workers = loaded.settings.imaging.workers or os.cpu_count() or 1
-    memory = loaded.settings.imaging.worker_memory_bytes // MIB
-    return Check("workers", "green", f"{workers}, each with at most {memory:,} MB of address space for a picture")
+    memory = show_bytes(loaded.settings.imaging.worker_memory_bytes)
+    return Check("workers", "green", f"{workers}, each with at most {memory} of address space for a picture")

@@ -20,7 +20,7 @@ from imgpro.cli.words import hint, note, plain
 from imgpro.errors import Action, ConfigError, ImgproError, OperatorError, StorageFault
 from imgpro.integrations.lines import avahi
 from imgpro.integrations.target import Target
-from imgpro.sense import Listen, parse_listen
+from imgpro.sense import Listen, as_answered, parse_listen
 from imgpro.settings import Settings
 from imgpro.sources import load
 from imgpro.store.layout import DATABASE_NAME
@@ -105,9 +105,11 @@ def _parse(text: str) -> Listen:
     try:
         address = parse_listen(text)
     except ValueError as error:
-        raise ConfigError(f"{text!r} is no address: {error}.") from None
+        raise ConfigError(f"{text!r} is no address: {error}.", Action("fix", label="--listen :8080")) from None
     if address.kind == "fd" or (address.kind == "tcp" and address.port == 0):
-        raise ConfigError(f"{text!r} is no address for a service: it needs one that stays.")
+        raise ConfigError(
+            f"{text!r} is no address for a service: it needs one that stays.", Action("fix", label="--listen :8080")
+        )
     return address
 
 
@@ -175,7 +177,7 @@ def install(choice: Choice) -> None:
         changed = _write_units(files)
         changed = move() or changed
     if AVAHI.parent.is_dir():
-        placing.write(AVAHI, _avahi(place_of(choice, settings)))
+        placing.write(AVAHI, _avahi(place_of(choice, settings), settings))
     _start(choice, changed=changed)
     if not frozen.is_frozen():
         note(f"the service starts {shlex.join(program.words)}, which must stay where it is")
@@ -245,8 +247,9 @@ def _correct_config(choice: Choice) -> None:
     os.chown(CONFIG, status.st_uid, status.st_gid)
 
 
-def _avahi(place: Place) -> str:
-    found = next((address for address in place.addresses if address.kind == "tcp"), Listen("tcp", port=units.PORT))
+def _avahi(place: Place, settings: Settings) -> str:
+    addresses = as_answered(place.addresses, settings.server)
+    found = next((address for address in addresses if address.kind == "tcp"), Listen("tcp", port=units.PORT))
     return avahi(Target(f"{'https' if found.tls else 'http'}://localhost:{found.port}", "none", "imgpro")).content
 
 
@@ -333,13 +336,11 @@ def summary(choice: Choice) -> list[str]:
     from imgpro.cli import banner, office  # the last needs asyncio
 
     settings = settings_of_service()
-    place = place_of(choice, settings)
     lines = [f"imgpro {__version__} runs as a service and starts with this machine"]
-    only_tls = bool(settings.server.tls_cert) and not any(address.tls for address in place.addresses)
-    for at in place.addresses:
+    for at in as_answered(place_of(choice, settings).addresses, settings.server):
         where = [f"unix:{at.path}"]
         if at.kind == "tcp":
-            where = banner.addresses_at(at.host or "::", at.port, tls=at.tls or only_tls)
+            where = banner.addresses_at(at.host or "::", at.port, tls=at.tls)
         lines += [f"  open      {address}" for address in where]
     lines.append(f"  data      {choice.data}")
     named = "" if settings.storage.data == choice.data else f" --data {shlex.quote(choice.data)}"

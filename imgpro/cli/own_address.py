@@ -2,18 +2,17 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import Final
 
+from imgpro import units
 from imgpro.cli import login_file, remote
 from imgpro.errors import Action, ConfigError
 from imgpro.integrations.proxies import Front
-from imgpro.sense import Listen, parse_listen
-from imgpro.settings import Server
+from imgpro.sense import Listen, as_answered, parse_listen
 from imgpro.sources import load
 
 EXAMPLE: Final = "https://img.example.org"
-DEFAULT_PORT: Final = 8080
-_EVERYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - read, not bound
 
 
 def front(option: str | None, listen: str | None) -> tuple[Front, bool]:
@@ -25,7 +24,7 @@ def front(option: str | None, listen: str | None) -> tuple[Front, bool]:
     named = option or os.environ.get(login_file.SERVER_VARIABLE) or settings.base_url
     base = remote.parse_server(named)[0] if named else EXAMPLE
     try:
-        addresses = [parse_listen(text) for text in ([listen] if listen else settings.listen)]
+        addresses = [parse_listen(listen)] if listen else as_answered(map(parse_listen, settings.listen), settings)
         found = Front(base, _for_proxy(addresses), remote.is_local(base.partition("://")[2]))
     except ValueError as error:
         raise ConfigError(f"A proxy cannot be told this: {error}.", Action("fix", label="another --listen")) from None
@@ -38,32 +37,25 @@ def announced(option: str | None) -> str:
     if named:
         return remote.parse_server(named)[0]
     settings = load({}).settings.server
-    for address in map(parse_listen, settings.listen):
-        if address.kind == "tcp" and not _is_loopback(address.host):
-            scheme = "https" if address.tls or _is_only_tls(settings) else "http"
-            return f"{scheme}://{socket.gethostname()}.local:{address.port or DEFAULT_PORT}"
+    for address in as_answered(map(parse_listen, settings.listen), settings):
+        if address.kind == "tcp" and not address.is_loopback:
+            scheme = "https" if address.tls else "http"
+            return f"{scheme}://{socket.gethostname()}.local:{address.port or units.PORT}"
     if settings.base_url:
         return settings.base_url.rstrip("/")
     label = "server.base_url for the address of your proxy, or --server URL"
     raise ConfigError("This server listens for its own machine only.", Action("fix", label=label))
 
 
-def _for_proxy(addresses: list[Listen]) -> str:
-    """Return where a proxy on this machine finds a server that listens so."""
+def _for_proxy(addresses: Sequence[Listen]) -> str:
+    """Return where a proxy on this machine finds a server that listens so. Raises ValueError if it speaks TLS alone."""
     for address in addresses:
         if address.kind == "unix":
             return f"unix:{address.path}"
         if address.kind == "tcp" and not address.tls:
-            host = "127.0.0.1" if address.host in _EVERYWHERE else address.host
+            host = "127.0.0.1" if address.is_everywhere else address.host
             host = f"[{host}]" if ":" in host else host
-            return f"{host}:{address.port or DEFAULT_PORT}"
-    return f"127.0.0.1:{DEFAULT_PORT}"
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _is_only_tls(settings: Server) -> bool:
-    """Tell whether every address speaks TLS because none was told apart."""
-    return bool(settings.tls_cert) and not any(text.startswith("https://") for text in settings.listen)
+            return f"{host}:{address.port or units.PORT}"
+    if addresses and all(address.tls for address in addresses):
+        raise ValueError("every address that imgpro listens on speaks TLS")
+    return f"127.0.0.1:{units.PORT}"

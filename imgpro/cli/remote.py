@@ -171,7 +171,7 @@ def parse_server(text: str) -> tuple[str, str | None]:
     """Return the address that requests start with, and what to tell about it, if anything. Raises ConfigError."""
     address, told = text.strip().rstrip("/"), None
     if "://" not in address:
-        scheme = "http" if _is_local(address) else "https"
+        scheme = "http" if is_local(address) else "https"
         address = f"{scheme}://{address}"
         told = f"Taking {scheme}:// for {text.strip()}."
     try:
@@ -205,10 +205,10 @@ def check_key(text: str) -> str:
 def goes_in_the_clear(base: str) -> bool:
     """Tell whether a key sent there crosses networks that are not one's own unencrypted."""
     parts = urlsplit(base)
-    return parts.scheme == "http" and not _is_local(parts.netloc)
+    return parts.scheme == "http" and not is_local(parts.netloc)
 
 
-def _is_local(address: str) -> bool:
+def is_local(address: str) -> bool:
     """Tell whether an address without scheme is of this machine or of a network at home."""
     host = urlsplit(f"//{address}").hostname or ""
     try:

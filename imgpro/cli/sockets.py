@@ -85,8 +85,8 @@ def _bind_tcp(address: Listen) -> socket.socket:
                 ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
             )
         except OSError as error:
-            if error.errno in (13, 98):  # EACCES, EADDRINUSE: IPv4 alone would meet the same
-                raise
+            if error.errno in (errno.EACCES, errno.EADDRINUSE):
+                raise  # IPv4 alone would meet the same
     host = address.host or "0.0.0.0"  # noqa: S104  # a LAN appliance answers on every interface
     found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM)
     if not found:

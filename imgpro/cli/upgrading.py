@@ -19,6 +19,7 @@ from imgpro.cli import advice
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.words import plain
 from imgpro.errors import Action, ConfigError, DataDirMissing, DataUnusable, ImgproError, OperatorError, StorageFull
+from imgpro.forms import show_bytes
 from imgpro.sources import Gathered, gather
 from imgpro.store import copies, dry_run, layout, room, schema
 from imgpro.store.dry_run import Before, Outcome
@@ -140,7 +141,7 @@ def _workplace(chosen: Path | None, data: Path, database_bytes: int) -> Iterator
                     yield Path(folder)
                 return
     raise StorageFull(
-        f"There is no room to try it in {' or '.join(map(str, places))}: {wanted // 1_000_000 + 1} MB are needed.",
+        f"There is no room to try it in {' or '.join(map(str, places))}: {show_bytes(wanted)} are needed.",
         Action("fix", label="--tmp DIR on a disk with room, outside of the data directory"),
     )
 
@@ -157,7 +158,7 @@ def _lines(report: Report) -> Iterator[str]:
         steps = f"to {before.target}: {', '.join(before.steps)}" if before.steps else "as this version has it"
         yield f"schema    {before.schema}, {steps}"
         for place, wanted in before.wanted.items() if before.steps else ():
-            yield f"room      {wanted // 1_000_000 + 1:,} MB wanted in {place}, {_free(place) // 1_000_000:,} MB free"
+            yield f"room      {show_bytes(wanted)} wanted in {place}, {show_bytes(_free(place))} free"
     if outcome is not None and not outcome.problems:
         rows = sum(outcome.rows.values())
         done = f", migrated in {outcome.migrate_s:.1f} s" if before and before.steps else ""

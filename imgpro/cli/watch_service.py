@@ -1,20 +1,17 @@
 """What `imgpro service status` finds out: from systemd, and from the server itself."""
 
 import contextlib
-import http.client
-import json
 import re
 import socket
-import ssl
 from typing import Any, Final
-from urllib.parse import urlsplit
+
+import msgspec
 
 from imgpro import units
-from imgpro.cli import systemd
-from imgpro.errors import Action
+from imgpro.cli import asking, systemd
+from imgpro.errors import Action, ConfigError, ServerUnreachable
 
 _ADDRESS: Final = re.compile(r"Answering on (\S+), data in (.*)")
-_DEADLINE_S: Final = 5.0
 _PROPERTIES: Final = (
     "LoadState", "ActiveState", "SubState", "Result", "ExecMainStatus", "NRestarts", "StatusText", "User", "MainPID",
     "ActiveEnterTimestamp", "UnitFileState", "MemoryCurrent",
@@ -79,35 +76,15 @@ def remedy(found: dict[str, Any]) -> Action:
 
 
 def _ask(address: str) -> dict[str, Any]:
-    """Return what the server says about itself; empty if it does not answer."""
-    found: dict[str, Any] = {}
-    for path in ("/healthz", "/readyz"):
-        try:
-            connection = _connection(address)
-            try:
-                connection.request("GET", path, headers={"Host": "localhost"})
-                found.update(json.loads(connection.getresponse().read()))
-            finally:
-                connection.close()
-        except (OSError, ValueError, http.client.HTTPException):
-            return {}
-    return found
+    """Return what the server says about itself; empty if it does not answer.
 
-
-def _connection(address: str) -> http.client.HTTPConnection:
-    """Return a connection to an address of this machine; by loopback, if the server is there, it says more."""
-    if address.startswith("unix:"):
-        connection = http.client.HTTPConnection("localhost", timeout=_DEADLINE_S)
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.settimeout(_DEADLINE_S)
-        connection.sock.connect(address.removeprefix("unix:"))
-        return connection
-    parts = urlsplit(address)
-    host = parts.hostname or "localhost"
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", parts.port or 80), _DEADLINE_S):
-        host = "127.0.0.1"
-    if parts.scheme == "https":
-        # It is this machine, asked by its address, which no certificate names.
-        context = ssl._create_unverified_context()  # noqa: S323
-        return http.client.HTTPSConnection(host, parts.port, timeout=_DEADLINE_S, context=context)
-    return http.client.HTTPConnection(host, parts.port, timeout=_DEADLINE_S)
+    It is this machine, whose address no certificate names; asked by loopback, if the server is there, it says more.
+    """
+    try:
+        target = msgspec.structs.replace(asking.parse_target(address), trusted=True)
+        if target.port:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", target.port), asking.DEADLINE_S):
+                target = msgspec.structs.replace(target, host="127.0.0.1")
+        return {**asking.ask(target, "/healthz").body, **asking.ask(target, "/readyz").body}
+    except (ConfigError, ServerUnreachable):
+        return {}

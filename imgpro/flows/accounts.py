@@ -97,8 +97,6 @@ class Accounts:
         records: Records,
         hot: HotPictures,
     ) -> None:
-        self.settings = settings
-        self._site_name = site_name
         self._plans = plans
         self._db = db
         self._ring = ring
@@ -107,9 +105,15 @@ class Accounts:
         self._home = home
         self._records = records
         self._hot = hot
-        self._per_address = Window(settings.keys_per_address_per_hour, HOUR_S)
-        self._per_network = Window(settings.keys_per_network_per_hour, HOUR_S)
-        self._per_account = Window(settings.keys, HOUR_S)
+        self._per_address, self._per_network, self._per_account = (Window(None, HOUR_S) for _ in range(3))
+        self.apply(settings, site_name)
+
+    def apply(self, settings: AccountSettings, site_name: str) -> None:
+        """Take other limits; what was counted stays."""
+        self.settings, self._site_name = settings, site_name
+        self._per_address.allow(settings.keys_per_address_per_hour)
+        self._per_network.allow(settings.keys_per_network_per_hour)
+        self._per_account.allow(settings.keys)
 
     # Keys
 

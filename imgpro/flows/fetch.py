@@ -50,9 +50,13 @@ class Fetcher:
     """Fetches with the rules of one `imports` section. `own_ports` are the ports this server listens on."""
 
     def __init__(self, settings: Imports) -> None:
+        self.own_ports: frozenset[int] = frozenset()
+        self.apply(settings)
+
+    def apply(self, settings: Imports) -> None:
+        """Take other rules, for connections from now on."""
         self._settings = settings
         self._private = tuple(ipaddress.ip_network(text, strict=False) for text in settings.private_networks)
-        self.own_ports: frozenset[int] = frozenset()
 
     @contextlib.asynccontextmanager
     async def open(self, url: str, max_bytes: int) -> AsyncIterator[Fetched]:

@@ -33,11 +33,17 @@ class HotPictures:
     """A byte-bounded LRU of ready answers."""
 
     def __init__(self, max_bytes: int, max_item_bytes: int) -> None:
-        self.max_item_bytes = min(max_item_bytes, max_bytes)
-        self._max_bytes = max_bytes
         self._bytes = 0
         self._pictures: OrderedDict[str, HotPicture] = OrderedDict()
         self._paths: dict[str, set[str]] = {}
+        self.resize(max_bytes, max_item_bytes)
+
+    def resize(self, max_bytes: int, max_item_bytes: int) -> None:
+        """Take other bounds; what is beyond them goes, the oldest first."""
+        self.max_item_bytes = min(max_item_bytes, max_bytes)
+        self._max_bytes = max_bytes
+        while self._bytes > self._max_bytes:
+            self._discard(next(iter(self._pictures)))
 
     @property
     def held_bytes(self) -> int:

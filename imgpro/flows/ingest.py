@@ -8,6 +8,8 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
+from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -32,6 +34,7 @@ from imgpro.flows.quota import Quota
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.replays import Attempt
+from imgpro.flows.watch_room import RoomWatch
 from imgpro.ids import new_image_id
 from imgpro.imaging.pool import Pool
 from imgpro.model import Blob, Caller, Image, Ingested, Principal, UploadOptions
@@ -75,8 +78,8 @@ class Ingest:
         hot: HotPictures,
         remove: Remove,
         events: Events,
+        room: RoomWatch,
     ) -> None:
-        self.settings = settings
         self.db = db
         self.blobs = blobs
         self.derivs = derivs
@@ -86,8 +89,17 @@ class Ingest:
         self.hot = hot
         self.remove = remove
         self.events = events
+        self.room = room
         self.places = Places(settings.max_in_flight, settings.max_in_flight_per_network, settings.patience_s)
-        self.stored = 0
+        self.stored = self.stored_bytes = 0
+        # How uploads ended: `stored`, `repeated`, `broken_off` or the code of an error; and by whom they came.
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.apply(settings)
+
+    def apply(self, settings: Uploads) -> None:
+        """Take other limits, for uploads from now on."""
+        self.settings = settings
+        self.places.allow(settings.max_in_flight, settings.max_in_flight_per_network, settings.patience_s)
 
     def open(
         self, caller: Caller, origin: Origin = "upload", attempt: Attempt | None = None, ticket: bytes | None = None
@@ -117,21 +129,42 @@ class Upload:
         self._told: tuple[object, ...] = ()
         self._spool: Spool | None = None
         self._held = contextlib.AsyncExitStack()
+        self._counted = False
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._enter()
+        except BaseException as error:
+            self._count(_result(error))
+            raise
+        return self
+
+    async def _enter(self) -> None:
         ingest = self._ingest
         if self._ticket is not None:
             self._caller = msgspec.structs.replace(self._caller, by_ticket=True)
         await ingest.quota.admit(self._caller, repeated=self._attempt is not None and self._attempt.repeated)
-        ingest.blobs.check_room()
+        await ingest.room.check()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(ingest.places.hold(self._caller.network))
             self._spool = await stack.enter_async_context(ingest.blobs.spool(ingest.max_bytes(self._caller)))
             self._held = stack.pop_all()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._count(_result(error))
         await self._held.aclose()
+
+    def _count(self, result: str) -> None:
+        """Count how this upload ended, the first time that it is said."""
+        if self._counted:
+            return
+        self._counted = True
+        principal = self._caller.principal
+        by = "anonymous" if principal is None else "session" if principal.key is None else "key"
+        by = "import" if self._origin == "import" else "ticket" if self._ticket is not None else by
+        self._ingest.results[result, by] += 1
 
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of the file. Raises FileTooLarge, StorageFull."""
@@ -155,6 +188,7 @@ class Upload:
         self._told = (self._origin, source or staged.digest, options, "" if source else client_name)
         first = self._attempt.first_answer(*self._told) if self._attempt is not None else None
         if first is not None:
+            self._count("repeated")
             return first
         if staged.size == 0:
             raise UnsupportedFormat("The file is empty.")
@@ -198,6 +232,8 @@ class Upload:
             raise
         ingest.records.put(image)
         ingest.stored += 1
+        ingest.stored_bytes += staged.size
+        self._count("stored")
         ingest.events.uploaded(image)
         return image
 
@@ -279,6 +315,12 @@ class Upload:
             path = canonical_path(image.id, extension, warm.recipe.size)
             etag = derivative_etag(image.blob.digest, warm.recipe.key)
             self._ingest.hot.put(path, image, body, CONTENT_TYPE[warm.recipe.format], etag)
+
+
+def _result(error: BaseException | None) -> str:
+    if isinstance(error, ImgproError):
+        return error.code
+    return "server_error" if isinstance(error, Exception) and not isinstance(error, OSError) else "broken_off"
 
 
 def derivative_etag(digest: str, recipe_key: str) -> str:

@@ -28,12 +28,16 @@ class KeyRing:
 
     def __init__(self, db: Database, events: Events, session_s: int) -> None:
         self._db = db
-        self._session_ms = session_s * 1000
         self._events = events
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
         self._writes = 0
         self._uses: dict[int, int] = {}
         self._seen: dict[bytes, int] = {}  # sessions, by the hash of their token
+        self.apply(session_s)
+
+    def apply(self, session_s: int) -> None:
+        """Let sessions go on for so long after their next use."""
+        self._session_ms = session_s * 1000
 
     async def by_key(self, secret: str) -> Principal:
         """Return who holds this key. Raises Unauthorized, or Forbidden for one that is not usable (yet)."""

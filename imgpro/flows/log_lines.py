@@ -12,12 +12,13 @@ Level = Literal["debug", "info", "warning", "error"]
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """One line: when (Unix seconds), how severe, which part of the program, and its words."""
+    """One line: when (Unix seconds), how severe, which part of the program, its words, and for which request."""
 
     at_s: float
     level: Level
     name: str
     text: str
+    request_id: str = ""
 
     @property
     def grave(self) -> bool:

@@ -10,17 +10,17 @@ import base64
 import contextlib
 import logging
 import re
-import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import aiosmtplib
 
-from imgpro.errors import Action, ConfigError, ImgproError
+from imgpro.errors import ImgproError
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.letters import message_bytes
+from imgpro.flows.mail_server import Way, greeting, sender_of, way_of
 from imgpro.model import MailLetter, WaitingMail
 from imgpro.settings import Mail as MailSettings
 from imgpro.store import queries_mail
@@ -51,8 +51,9 @@ class Mail:
         self._settings = settings
         self._db = db
         self._pauses_s = pauses_s
-        self._sender = _sender(settings)
+        self._sender = sender_of(settings)
         self._tls: ssl.SSLContext | None = None
+        self._next: Way | None = None  # not taken yet: a letter under way goes as it began
         self._woken = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -64,7 +65,7 @@ class Mail:
     @property
     def enabled(self) -> bool:
         """Tell whether there is a mail server."""
-        return bool(self._settings.host)
+        return bool((self._next.settings if self._next else self._settings).host)
 
     def put(self, conn: Any, letter: MailLetter) -> None:
         """Queue a letter in the transaction of `conn`, a connection inside `Database.write`; then call `wake`.
@@ -84,15 +85,21 @@ class Mail:
 
         Raises ConfigError for a `ca_file` that cannot be used.
         """
-        if self.enabled:
-            if self._settings.security != "none":
-                self._tls = await asyncio.to_thread(_tls_context, self._settings.ca_file)
-            now_ms = _now_ms()
-            await self._db.write(lambda conn: queries_mail.hasten_mail(conn, now_ms))
+        (await self.prepare(self._settings))()
         async with self._db.reader() as conn:
             self._announced = await queries_mail.last_mail_seq(conn)
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name="mail")
+
+    async def prepare(self, settings: MailSettings) -> Callable[[], None]:
+        """Return what puts another section in force for the next letter. Raises ConfigError as the start does."""
+        way = await asyncio.to_thread(way_of, settings)
+
+        def apply() -> None:
+            self._next = way
+            self.wake()
+
+        return apply
 
     async def stop(self) -> None:
         """End within seconds; a letter under way is finished, or stays in the queue. Idempotent."""
@@ -130,6 +137,7 @@ class Mail:
 
     async def _pass(self) -> float:
         """Do all there is to do now; return in how many seconds to look again, unless woken."""
+        await self._take_next()
         await self._tidy()
         if not self.enabled:
             await self._announce()
@@ -140,6 +148,15 @@ class Mail:
             next_ms = await queries_mail.next_mail_ms(conn)
         wait_s = LOOK_S if next_ms is None else (next_ms - _now_ms()) / 1000
         return min(max(wait_s, self._held_s(), 0.01), LOOK_S)
+
+    async def _take_next(self) -> None:
+        """Send another way from now on; all that waits is due, because whoever changed it may have mended something."""
+        if self._next is None:
+            return
+        self._settings, self._sender, self._tls = self._next.settings, self._next.sender, self._next.tls
+        self._next, self._connect_from, now_ms = None, 0.0, _now_ms()
+        if self.enabled:
+            await self._db.write(lambda conn: queries_mail.hasten_mail(conn, now_ms))
 
     async def _tidy(self) -> None:
         """Take out letters that have ended, and those that were sent when nothing could be written, on a full disk."""
@@ -210,7 +227,7 @@ class Mail:
             port=settings.port or _PORTS[settings.security],
             username=settings.username or None,
             password=settings.password if settings.username else None,
-            local_hostname=_greeting(self._sender),
+            local_hostname=greeting(self._sender),
             timeout=settings.timeout_s,
             use_tls=settings.security == "tls",
             start_tls=settings.security == "starttls",  # never None, which would mean "if the server likes"
@@ -339,40 +356,6 @@ def _drop(client: aiosmtplib.SMTP) -> None:
     client.close()
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
-
-
-def _sender(settings: MailSettings) -> str:
-    try:
-        return parse_email(settings.sender or f"imgpro@{_machine()}")
-    except ValueError as error:
-        raise ConfigError(
-            f"mail.sender is {settings.sender!r}. {error}", Action("fix", label='mail.sender = "imgpro@example.org"')
-        ) from None
-
-
-def _machine() -> str:
-    """Return this machine's name, if it can stand in a mail address: that of a container may be a number."""
-    name = socket.gethostname()
-    try:
-        return parse_email(f"imgpro@{name}").rpartition("@")[2]
-    except ValueError:
-        return "localhost"
-
-
-def _greeting(sender: str) -> str:
-    """Return what to call ourselves: without asking DNS, and with a dot if there is a name with one."""
-    domain = sender.rpartition("@")[2]
-    return next((name for name in (_machine(), domain) if "." in name), domain)
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:
-        raise ConfigError(
-            f"mail.ca_file is {ca_file!r} and cannot be used: {error}.",
-            Action("fix", label="Name a readable PEM file with the authority's certificate"),
-        ) from None
 
 
 def _now_ms() -> int:

@@ -90,6 +90,10 @@ class Overview:
         self._ring = ring
         self.started_ms = _now_ms()
 
+    def apply(self, settings: Settings) -> None:
+        """Tell of other settings."""
+        self._settings = settings
+
     async def storage(self, growth: Sequence[Growth]) -> Storage:
         """Return how full everything is, judged by the `growth` of the last days. Raises StorageFault."""
         async with self._db.reader() as conn:
@@ -114,7 +118,7 @@ class Overview:
         reserve = self._settings.storage.reserve_bytes
         return Storage(
             disk=_disk(main, pictures + (0 if apart else database), reserve, daily),
-            database_disk=_disk(beside, database, 0, 0) if apart else None,
+            database_disk=_disk(beside, database, reserve, 0) if apart else None,
             totals=totals,
             cache_bytes=cache,
             cache_limit_bytes=self._settings.cache.max_bytes,

@@ -16,11 +16,16 @@ class Places:
     """`total` places, at most `per_network` of them for one network; `patience_s` is the longest wait."""
 
     def __init__(self, total: int, per_network: int, patience_s: float) -> None:
+        self._taken: Counter[str] = Counter()
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self.allow(total, per_network, patience_s)
+
+    def allow(self, total: int, per_network: int, patience_s: float) -> None:
+        """Take other bounds; whoever holds a place keeps it."""
         self._total = total
         self._per_network = per_network
         self._patience_s = patience_s
-        self._taken: Counter[str] = Counter()
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self._hand_out()
 
     @property
     def taken(self) -> int:
@@ -62,6 +67,9 @@ class Places:
         self._taken[network] -= 1
         if not self._taken[network]:
             del self._taken[network]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
         for entry in tuple(self._waiting):
             if self._has_room(entry[0]):
                 self._waiting.remove(entry)

@@ -36,13 +36,20 @@ class Quota:
         upgrades: Upgrades,
         db: Database,
     ) -> None:
-        self._settings = settings
         self._plans = plans
         self._upgrades = upgrades
         self._db = db
-        self._attempts = Rate(settings.attempts_per_minute, 60.0)
-        self._requests = Rate(requests_per_minute, 60.0)
-        self._imports = Rate(imports_per_hour, 3600.0)
+        self._attempts = Rate(None, 60.0)
+        self._requests = Rate(None, 60.0)
+        self._imports = Rate(None, 3600.0)
+        self.apply(settings, imports_per_hour, requests_per_minute)
+
+    def apply(self, settings: Anonymous, imports_per_hour: int | None, requests_per_minute: int | None) -> None:
+        """Take other limits; what was counted stays."""
+        self._settings = settings
+        self._attempts.allow(settings.attempts_per_minute)
+        self._requests.allow(requests_per_minute)
+        self._imports.allow(imports_per_hour)
         counts = ((settings.uploads_per_hour, HOUR_MS), (settings.uploads_per_day, DAY_MS))
         self.limits = tuple(UploadLimit(count, span_ms) for count, span_ms in counts if count is not None)
         self.storage_bytes = settings.storage_bytes

@@ -15,11 +15,15 @@ class Rate:
     """
 
     def __init__(self, count: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._count = count
-        self._spacing_s = period_s / count if count else 0.0
         self._period_s = period_s
         self._clock = clock
         self._due: OrderedDict[str, float] = OrderedDict()
+        self.allow(count)
+
+    def allow(self, count: int | None) -> None:
+        """Take another count; what was counted stays."""
+        self._count = count
+        self._spacing_s = self._period_s / count if count else 0.0
 
     def take(self, network: str) -> float:
         """Count one event. Return 0.0, or the seconds until one would be allowed (then it is not counted)."""
@@ -46,10 +50,16 @@ class Window:
     """
 
     def __init__(self, count: int | None, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._count = count
         self._period_s = period_s
         self._clock = clock
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
+        self.allow(count)
+
+    def allow(self, count: int | None) -> None:
+        """Take another count; what was counted stays, as far as that many."""
+        self._count = count
+        for subject, times in self._times.items():
+            self._times[subject] = deque(times, maxlen=count or 0)
 
     def wait_s(self, subject: str) -> float:
         """Return 0.0 if one more event is allowed now, else the seconds until it will be. Counts nothing."""

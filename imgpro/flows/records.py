@@ -19,6 +19,12 @@ class Records:
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._writes = 0
 
+    def resize(self, capacity: int) -> None:
+        """Take another bound; what is beyond it is dropped."""
+        self._capacity = capacity
+        while len(self._images) > max(0, capacity):
+            self._images.popitem(last=False)
+
     def cached(self, image_id: str) -> Image | None:
         """Return the record if it is in memory."""
         image = self._images.get(image_id)

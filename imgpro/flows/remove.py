@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from imgpro.errors import StorageFull
+from imgpro.errors import StorageFault, StorageFull
 from imgpro.flows.events import Events
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.keyring import still_usable
@@ -58,6 +58,13 @@ class Remove:
         """Delete those of the images that are this principal's, and return how many."""
         return await asyncio.shield(asyncio.ensure_future(self._owned(image_ids, principal)))
 
+    async def postpone(self, image_ids: Sequence[str], begin_ms: int) -> None:
+        """Count the time of pictures from `begin_ms` (Unix ms) instead of from their upload."""
+        await self._db.write(lambda conn: queries.postpone_ends(conn, image_ids, begin_ms))
+        for image_id in image_ids:
+            self._records.forget(image_id)
+            self._hot.forget(image_id)
+
     async def blob_if_unreferenced(self, digest: str) -> bool:
         """Unlink a blob and its derivatives unless an image refers to it. Return whether it went.
 
@@ -103,5 +110,9 @@ class Remove:
             self._hot.forget(deletion.id)
             self._events.deleted(deletion.account, deletion.key, deletion.id)
         for digest in {deletion.digest for deletion in deletions if deletion.last}:
-            await self.blob_if_unreferenced(digest)
+            try:
+                await self.blob_if_unreferenced(digest)
+            except StorageFault as problem:
+                # Nothing serves it any more. The bytes go with the daily sweep, once the disk lets them.
+                log.warning("the bytes of a deleted picture are still on the disk: %s", problem)
         return len(deletions)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from imgpro import recipes
-from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound, StorageFull
+from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound, StorageFull, StorageUnwritable
 from imgpro.flows.flight import Flight
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.ingest import derivative_etag
@@ -120,6 +120,8 @@ class Serve:
         self._made: dict[tuple[str, str], bytes | OpenFile] = {}
         self._failures: OrderedDict[tuple[str, str], _Failure] = OrderedDict()
         self.transforms = 0
+        # Where pictures came from that were not in memory: their original, the cache on disk, or a transform.
+        self.originals = self.hits = self.misses = 0
 
     async def visible(self, image_id: str, view: View = EVERYBODY) -> Image:
         """Return an image that this caller may see. Raises NotFound for all others alike."""
@@ -174,11 +176,14 @@ class Serve:
     async def _find(self, target: Target) -> bytes | OpenFile:
         if target.recipe is None:
             blob = target.image.blob
+            self.originals += 1
             return await self._load(self._open(blob.digest), blob.stored_bytes)
         digest, key = target.image.blob.digest, target.recipe.key
         cached = self._derivs.get(digest, key)
         if cached is not None:
+            self.hits += 1
             return await self._load(*cached)
+        self.misses += 1
         self._raise_known_failure(digest, key)
         made = self._made.get((digest, key))
         if made is not None:
@@ -215,7 +220,7 @@ class Serve:
                     rendered = await self._pool.render(source.fd, out.fd, job)
                     self.transforms += 1
                     return await self._keep(digest, recipe.key, out, rendered.length, ticket)
-            except StorageFull:
+            except (StorageFull, StorageUnwritable):
                 # Looking at pictures goes on when nothing more can be stored.
                 async with self._blobs.scratch(in_memory=True) as out:
                     rendered = await self._pool.render(source.fd, out.fd, job)

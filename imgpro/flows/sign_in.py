@@ -39,14 +39,20 @@ class SignIn:
     """Makes and honours the links."""
 
     def __init__(self, settings: AccountSettings, site_name: str, db: Database, mail: Mail, home: Home) -> None:
-        self._site_name = site_name
         self._db = db
         self._mail = mail
         self._home = home
-        self._per_address = Window(settings.keys_per_address_per_hour, HOUR_S)
-        self._per_network = Window(settings.keys_per_network_per_hour, HOUR_S)
+        self._per_address = Window(None, HOUR_S)
+        self._per_network = Window(None, HOUR_S)
+        self.apply(settings, site_name)
         self._asked: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
+
+    def apply(self, settings: AccountSettings, site_name: str) -> None:
+        """Take other limits; what was counted stays."""
+        self._site_name = site_name
+        self._per_address.allow(settings.keys_per_address_per_hour)
+        self._per_network.allow(settings.keys_per_network_per_hour)
 
     def ask(self, email: str, network: str) -> None:
         """Have a link mailed to an address, if it is that of a verified account. Raises RateLimited, never more."""

@@ -56,14 +56,18 @@ class Upgrades:
         signer: Signer,
         home: Home,
     ) -> None:
-        self.settings = settings
-        self._site_name = site_name
         self._plans = plans
         self._db = db
         self._ring = ring
         self._mail = mail
         self._signer = signer
         self._home = home
+        self.apply(settings, site_name)
+
+    def apply(self, settings: Plans, site_name: str) -> None:
+        """Take another `plans` section; links that were made stay good."""
+        self.settings = settings
+        self._site_name = site_name
 
     def path(self, account: Account, plan: Plan) -> str:
         """Return an upgrade link from the root of the site: `/upgrade/{plan}?t=&exp=&sig=`."""

@@ -5,7 +5,6 @@ longer than starting a program takes.
 """
 
 import asyncio
-import os
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from imgpro import frozen
 from imgpro.imaging.protocol import (
     Answer,
     Done,
@@ -33,8 +33,6 @@ from imgpro.imaging.protocol import (
 FORK_TIMEOUT_S: Final = 10.0
 STOP_TIMEOUT_S: Final = 5.0
 ZYGOTE_ARGUMENT: Final = "__zygote__"
-# What the frozen executable needs in order not to unpack itself again, and how it finds its libraries.
-FROZEN_VARIABLES: Final = ("_PYI_", "_MEI", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class ChildGone(Exception):
@@ -47,16 +45,16 @@ class DeadlinePassed(Exception):
 
 def zygote_command(fd: int) -> list[str]:
     """Return the command line that starts a zygote on the descriptor `fd`."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, ZYGOTE_ARGUMENT, str(fd)]
+    if frozen.is_frozen():
+        return [frozen.running_file(), ZYGOTE_ARGUMENT, str(fd)]
     return [sys.executable, "-m", "imgpro.imaging.zygote", str(fd)]
 
 
 def zygote_environment() -> dict[str, str]:
     """Return an environment without anything of the server's: settings may hold secrets."""
     clean = {"LC_ALL": "C.UTF-8", "SVT_LOG": "1", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if getattr(sys, "frozen", False):
-        return clean | {name: value for name, value in os.environ.items() if name.startswith(FROZEN_VARIABLES)}
+    if frozen.is_frozen():
+        return clean | frozen.loader_environment()
     return clean | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 

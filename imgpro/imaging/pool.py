@@ -12,15 +12,18 @@ Lives in the server process, which never decodes and never imports Pillow. What 
 
 import asyncio
 import os
+import time
+from collections import Counter
 from typing import Final
 
 import msgspec
 
-from imgpro.errors import Busy, ImageBroken, ImageTooLarge, by_code
+from imgpro.errors import Busy, ImageBroken, ImageTooLarge, ImgproError, by_code
 from imgpro.imaging.children import ChildGone, DeadlinePassed, WorkerHandle, Zygote
 from imgpro.imaging.lanes import Lane, Lanes
 from imgpro.imaging.protocol import Done, Failed, IngestTask, RenderTask, SandboxReport, Task, WorkerSettings
 from imgpro.model import Ingested, Limits, Rendered, RenderJob
+from imgpro.tallies import Histogram
 
 HEAVY_SOURCE_BYTES: Final = 12 << 20
 HEAVY_FILM_BYTES: Final = 256 << 10
@@ -49,6 +52,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the pool does at this moment, and how often it had to repair itself."""
 
     workers: int
+    wanted: int  # workers there should be
     busy: int
     queued: int
     restarts: int  # workers replaced for whatever reason
@@ -75,6 +79,9 @@ class Pool:
         self._restarts = 0
         self._kills = 0
         self._closed = False
+        # By what is done: `ingest`, or the format of a derivative. Results are `ok` and codes of errors.
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.durations: dict[str, Histogram] = {}  # of the work in seconds, without waiting for a worker
         self.sandbox: SandboxReport | None = None
 
     async def start(self) -> None:
@@ -102,7 +109,7 @@ class Pool:
         task = IngestTask(self._settings.deadline_s * WARM_SHARE)
         lane = lane_of_upload(os.pread(source_fd, HEAD_BYTES, 0), os.fstat(source_fd).st_size)
         try:
-            done = await self._do(task, (source_fd, clean_fd, out_fd), lane)
+            done = await self._do("ingest", task, (source_fd, clean_fd, out_fd), lane)
         except ChildGone:
             raise ImageBroken from None
         assert done.ingested is not None
@@ -115,7 +122,7 @@ class Pool:
         """
         lane = lane_of(job, os.fstat(source_fd).st_size)
         try:
-            done = await self._do(RenderTask(job), (source_fd, out_fd), lane)
+            done = await self._do(job.recipe.format, RenderTask(job), (source_fd, out_fd), lane)
         except ChildGone:
             raise ImageTooLarge from None
         assert done.rendered is not None
@@ -125,23 +132,40 @@ class Pool:
         """Return how things stand."""
         return PoolStatus(
             workers=sum(worker.alive for worker in self._workers),
+            wanted=self._size,
             busy=self._lanes.busy,
             queued=self._lanes.queued,
             restarts=self._restarts,
             kills=self._kills,
         )
 
-    async def _do(self, task: Task, files: tuple[int, ...], lane: Lane) -> Done:
-        """Have one job done by whichever worker is free. Raises ChildGone where it was the death of two."""
+    async def _do(self, op: str, task: Task, files: tuple[int, ...], lane: Lane) -> Done:
+        """Have one job done, and count it. Raises ChildGone where it was the death of two workers."""
+        result = "cancelled"
+        try:
+            done = await self._done(op, task, files, lane)
+            result = "ok"
+        except ChildGone:
+            result = "worker_died"
+            raise
+        except ImgproError as problem:
+            result = problem.code
+            raise
+        finally:
+            self.results[op, result] += 1
+        return done
+
+    async def _done(self, op: str, task: Task, files: tuple[int, ...], lane: Lane) -> Done:
+        """Have one job done by whichever worker is free."""
         if self._closed:
             raise Busy
         worker = await self._living(lane)
         try:
             try:
-                answer = await self._run(worker, task, files)
+                answer = await self._run(op, worker, task, files)
             except ChildGone:
                 worker = await self._successor(worker)
-                answer = await self._run(worker, task, files)
+                answer = await self._run(op, worker, task, files)
         finally:
             if worker.alive:
                 self._lanes.give_back(worker, lane)
@@ -152,7 +176,8 @@ class Pool:
             raise by_code(answer.code, answer.message)
         return answer
 
-    async def _run(self, worker: WorkerHandle, task: Task, files: tuple[int, ...]) -> Done | Failed:
+    async def _run(self, op: str, worker: WorkerHandle, task: Task, files: tuple[int, ...]) -> Done | Failed:
+        began_s = time.monotonic()
         try:
             return await worker.run(task, files, self._settings.deadline_s)
         except DeadlinePassed:
@@ -161,6 +186,8 @@ class Pool:
         except asyncio.CancelledError:
             self._kills += 1
             raise
+        finally:
+            self.durations.setdefault(op, Histogram()).note(time.monotonic() - began_s)
 
     async def _successor(self, dead: WorkerHandle) -> WorkerHandle:
         """Return a new worker in the place of one that died over a job.

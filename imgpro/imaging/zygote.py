@@ -35,8 +35,11 @@ def _serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: set[int] = set()
+    readable = select.poll()  # select(2) knows no descriptor beyond 1023, and the server may have more than that open
+    for file in (control.fileno(), wake):
+        readable.register(file, select.POLLIN)
     while True:
-        ready, _, _ = select.select([control.fileno(), wake], [], [])
+        ready = [file for file, _ in readable.poll()]
         if wake in ready:
             os.read(wake, 512)
             _reap(children)

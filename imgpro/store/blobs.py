@@ -6,6 +6,7 @@ rows, pictures or requests.
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -20,9 +21,9 @@ from blake3 import blake3
 
 from imgpro.errors import FileTooLarge, NotFound, StorageFull
 from imgpro.ids import DIGEST
-from imgpro.store import durable
+from imgpro.store import durable, room
 from imgpro.store.flush import DirectoryFlusher, KeyedLocks
-from imgpro.store.layout import DataDir
+from imgpro.store.layout import DataDir, Presence
 from imgpro.store.staging import Scratch, TempFile
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ T = TypeVar("T")
 _BATCH_BYTES: Final = 512 * 1024
 _READ_BYTES: Final = 1024 * 1024
 _BLOB_MODE: Final = 0o440
-_MIN_FREE_INODES: Final = 256
+MIN_FREE_INODES: Final = 256
 _THREADS: Final = 4
 
 
@@ -133,7 +134,7 @@ class Spool:
                 lambda: scratch.temp.use(lambda source: target.use(lambda fd: _copy_hashed(source, fd)))
             )
         except OSError as error:
-            raise durable.fault(error, "copying a cleaned picture") from error
+            raise durable.write_fault(error, "copying a cleaned picture") from error
         return Staged(target, size, digest)
 
     async def discard(self) -> None:
@@ -149,15 +150,18 @@ class Spool:
             try:
                 await asyncio.shield(self._under_way)
             except OSError as error:
-                raise durable.fault(error, "writing an upload") from error
+                raise durable.write_fault(error, "writing an upload") from error
 
     async def _send(self) -> None:
         await self._settled()
         batch, self._batch, size, self._batch_bytes = self._batch, [], self._batch_bytes, 0
-        self._under_way = self._store.begin(lambda: self._temp.use(lambda fd: self._put(fd, batch, size)))
+        self._under_way = self._store.begin(lambda: self._put(batch, size))
 
-    def _put(self, fd: int, batch: list[bytes], size: int) -> None:
+    def _put(self, batch: list[bytes], size: int) -> None:
         self._store.check_room(size)
+        self._temp.use(lambda fd: self._append(fd, batch))
+
+    def _append(self, fd: int, batch: list[bytes]) -> None:
         for chunk in batch:
             durable.write_all(fd, chunk)
             self._hasher.update(chunk)
@@ -187,7 +191,7 @@ class BlobStore:
 
     def begin(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Start `work` in a thread of the store; blocking disk work has no other place."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, work)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread of the store; it is carried through even if the caller is cancelled."""
@@ -199,16 +203,20 @@ class BlobStore:
         await asyncio.to_thread(self._pool.shutdown)
 
     def check_room(self, wanted_bytes: int = 0) -> None:
-        """Raise StorageFull if `wanted_bytes` would leave less than the reserve. Blocking (one system call)."""
+        """Raise StorageFull if `wanted_bytes` would leave less than the reserve, StorageFault where the directory has
+        gone. Blocking (a few system calls)."""
+        self.data.check_there()
         free = self.data.free_space()
         if free.bytes - wanted_bytes < self._reserve_bytes():
             raise StorageFull
-        if free.inodes is not None and free.inodes < _MIN_FREE_INODES:
+        if free.inodes is not None and free.inodes < MIN_FREE_INODES:
             raise StorageFull
 
     def keep_ballast(self) -> None:
-        """Take the ballast again where the reserve does not suffer. Blocking."""
-        self.data.ballast.keep(self.data.free_space().bytes - self._reserve_bytes())
+        """Take the ballast again where the reserve does not suffer. Blocking. Raises StorageFault."""
+        self.data.check_there()
+        beside = room.file_system(self.data.database.parent)  # which may be another disk than that of the pictures
+        self.data.ballast.keep(beside.free_bytes - self._reserve_bytes())
 
     def spool(self, limit_bytes: int) -> Spool:
         """Return a spool for one upload of at most `limit_bytes`: `async with store.spool(n) as spool`."""
@@ -242,6 +250,7 @@ class BlobStore:
         try:
             return os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
+            self.data.check_there()  # else everything would look deleted, and be remembered so by caches
             raise NotFound from None
         except OSError as error:
             raise durable.fault(error, "opening a picture") from error
@@ -264,7 +273,7 @@ class BlobStore:
                 await self._make_names_durable(staged.digest)
             except OSError as error:
                 await self.run(lambda: _withdraw(staged.temp, target if placed else None))
-                raise durable.fault(error, "storing a picture") from error
+                raise durable.write_fault(error, "storing a picture") from error
             if not staged.temp.adopted:
                 await self.run(staged.temp.discard)
             durable.point("blob.directory_fsynced")
@@ -308,13 +317,18 @@ class BlobStore:
         async with self._adopting.hold(digest):
             durable.point("delete.row_gone")
             try:
-                await self.run(lambda: os.unlink(target))
+                await self.run(lambda: self._unlink(target))
             except FileNotFoundError:
                 return
             except OSError as error:
                 raise durable.fault(error, "removing a picture") from error
             durable.point("delete.unlinked")
         self._flusher.flush_later(target.parent)
+
+    def _unlink(self, target: Path) -> None:
+        """Unlink a blob, unless something else lies at the path of the data directory now: that has its own blobs."""
+        if self.data.look() is Presence.THERE:
+            os.unlink(target)
 
     async def iterate(self) -> AsyncIterator[BlobFile]:
         """Yield every blob in the order of its digest, reading one of 256 directories at a time."""

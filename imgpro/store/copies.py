@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from imgpro.errors import Action, DataUnusable, StorageFull
+from imgpro.forms import show_bytes
 from imgpro.store import durable, peek
 
 KEPT: Final = 3
@@ -58,7 +59,7 @@ def no_room(place: Path, size: int) -> StorageFull:
     """Return the error for a place that lacks room."""
     return StorageFull(
         f"{place} has no room for the copy of the database that is made before it is migrated, and for migrating it.",
-        Action("fix", label=f"Have at least {size // 1_000_000 + 1} MB free there and start again"),
+        Action("fix", label=f"Have at least {show_bytes(size)} free there and start again"),
     )
 
 

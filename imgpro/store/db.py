@@ -5,6 +5,7 @@ Knows no table besides `meta`, and nothing of what the transactions mean.
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import queue
@@ -19,66 +20,46 @@ from typing import Any, Final, TypeVar
 import aiosqlite
 import msgspec
 
-from imgpro.errors import Action, Busy, DataUnusable, ImgproError, StorageFault, StorageFull
+from imgpro.errors import Action, Busy, DataUnusable, StorageFault
 from imgpro.store import durable, schema
+from imgpro.store.pragmas import BUSY_TIMEOUT_MS as _BUSY_TIMEOUT_MS
+from imgpro.store.pragmas import READER_PRAGMAS, WRITER_PRAGMAS
 from imgpro.store.schema import Migration
+from imgpro.store.sqlite_faults import primary_code, translated
+from imgpro.tallies import Counted, Histogram
 
 T = TypeVar("T")
 
 _READERS: Final = 2
 _MAX_QUEUED: Final = 1_024
 _MAX_BATCH: Final = 128
-_BUSY_TIMEOUT_MS: Final = 10_000
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _CLOSE_DEADLINE_S: Final = 5.0
 _FRESH_S: Final = 10.0  # a commit this young proves the write path to `ping`
-
-# Why only the writer ever checkpoints. SQLite 3.7.0 to 3.51.2 (Debian 12 has 3.40.1) can lose committed pages when
-# one connection starts a checkpoint while another one commits a transaction that restarts the log: the checkpoint
-# then publishes, for the new log, how far it had copied the old one, and a later checkpoint skips those frames
-# (sqlite.org/wal.html, "The WAL-reset bug"; fixed in 3.51.3). It takes two connections, one that checkpoints and one
-# that writes. Here both jobs belong to one connection in one thread, where they cannot overlap. The readers
-# cannot checkpoint, by accident neither: they are opened `mode=ro`, which makes a checkpoint fail, also the one that
-# SQLite attempts when the last connection is closed.
-_WRITER_PRAGMAS: Final = (
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA synchronous = FULL",  # NORMAL loses acknowledged rows at a power cut
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -32000",
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA secure_delete = ON",  # what is deleted is overwritten; Debian's SQLite does so anyway, others do not
-    "PRAGMA wal_autocheckpoint = 0",  # the writer does it itself, after the callers have their answers
-)
-_READER_PRAGMAS: Final = (
-    f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}",
-    "PRAGMA query_only = ON",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16000",
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA wal_autocheckpoint = 0",
-)
 
 log = logging.getLogger(__name__)
 
 
 class DatabaseStats(msgspec.Struct, frozen=True):
-    """What the writer has done and has before it."""
+    """What the writer has done and has before it; `busy` is how often it could not, for now. Durations in seconds."""
 
     wal_bytes: int
     queued: int
     writes: int
     commits: int
+    busy: int
+    durations: Counted  # of transactions, many writes in one
 
 
 class _Write:
     """A transaction that waits for its turn, and then its outcome."""
 
-    __slots__ = ("error", "function", "future", "result")
+    __slots__ = ("context", "error", "function", "future", "result")
 
     def __init__(self, function: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any]) -> None:
         self.function = function
         self.future = future
+        self.context = contextvars.copy_context()  # so that what it logs names its request
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -98,7 +79,9 @@ class Database:
         self._idle: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         self._readers: list[aiosqlite.Connection] = []
         self._closing = False
-        self._writes = self._commits = 0
+        self._writes = self._commits = self._busy = 0
+        self._durations = Histogram()
+        self.give_room: Callable[[], bool] = lambda: False  # asked in the writer's thread when the disk is full
         self._last_commit_s = float("-inf")
         self._steps: tuple[Migration, ...] = ()
         self._identity = ("", "")
@@ -141,6 +124,7 @@ class Database:
         too many wait, StorageFull and StorageFault when the commit fails.
         """
         if self._closing or self._queue.qsize() >= _MAX_QUEUED:
+            self._busy += 1
             raise Busy
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Write(function, future))
@@ -185,7 +169,9 @@ class Database:
             wal_bytes = os.stat(self._wal).st_size
         except FileNotFoundError:
             wal_bytes = 0
-        return DatabaseStats(wal_bytes, self._queue.qsize(), self._writes, self._commits)
+        return DatabaseStats(
+            wal_bytes, self._queue.qsize(), self._writes, self._commits, self._busy, self._durations.counted()
+        )
 
     async def close(self) -> None:
         """Finish what is queued, fold the log into the database, and close everything; idempotent."""
@@ -202,7 +188,7 @@ class Database:
     async def _add_reader(self) -> None:
         connection = await aiosqlite.connect(f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None)
         self._readers.append(connection)
-        for pragma in _READER_PRAGMAS:
+        for pragma in READER_PRAGMAS:
             await connection.execute_fetchall(pragma)
         self._idle.put_nowait(connection)
 
@@ -237,14 +223,16 @@ class Database:
         connection = sqlite3.connect(self.path, isolation_level=None, cached_statements=256)
         try:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-            # Settled when the first page is written, which the journal mode does: before that or never.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            if current is None:
+                # Settled when the first page is written, which the journal mode does: before that or never. It writes
+                # even where it changes nothing, and a database that is about to be refused stays as it is.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise StorageFault(f"SQLite cannot keep a write-ahead log for {self.path} (journal mode {mode}).")
-            for pragma in _WRITER_PRAGMAS:
+            for pragma in WRITER_PRAGMAS:
                 connection.execute(pragma).fetchall()
-            schema.migrate(connection, self._backups, current, self._steps)
+            schema.migrate(connection, self.path, self._backups, current, self._steps)
             connection.execute("BEGIN IMMEDIATE")
             self._sign(connection)
             _drop_statistics(connection)
@@ -288,23 +276,38 @@ class Database:
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
         """Run a batch, each inside its own savepoint, commit once, and only then tell the callers."""
+        began_s = time.monotonic()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            for write in batch:
-                _run_one(connection, write)
-            durable.point("commit.before")
-            connection.execute("COMMIT")
-            durable.point("commit.after")
+            try:
+                self._run_all(connection, batch)
+            except _RoomGiven:
+                log.warning("the disk of the database is full; its ballast was given up, so that writing goes on")
+                _roll_back(connection)
+                self._run_all(connection, batch)
             self._commits += 1
             self._writes += len(batch)
             self._last_commit_s = time.monotonic()
+            self._durations.note(self._last_commit_s - began_s)
         except BaseException as error:  # noqa: BLE001 - handed to every caller of the batch
-            failure = translated(error)
-            log.error("a transaction of %d writes failed: %s", len(batch), error)
+            failure = translated(error, self._wal)
+            self._busy += isinstance(failure, Busy)
+            batch[0].context.run(log.error, "a transaction of %d writes failed: %s", len(batch), error)
             _roll_back(connection)
             for write in batch:
                 write.error = write.error or failure
         self._tell(lambda: _answer(batch))
+
+    def _run_all(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            write.context.run(_run_one, connection, write, self.give_room)
+        durable.point("commit.before")
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _try_again_with_room(error, self.give_room)
+            raise
+        durable.point("commit.after")
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         """Copy the log into the database once it is long enough; passive, so that nobody waits for it."""
@@ -315,11 +318,22 @@ class Database:
             log.warning("a checkpoint failed and will be tried again: %s", error)
 
 
-def _run_one(connection: sqlite3.Connection, write: _Write) -> None:
+class _RoomGiven(Exception):
+    """The disk is full, and now a little less so: the same batch may fit."""
+
+
+def _try_again_with_room(error: Exception, give_room: Callable[[], bool]) -> None:
+    if primary_code(error) == sqlite3.SQLITE_FULL and give_room():
+        raise _RoomGiven from error
+
+
+def _run_one(connection: sqlite3.Connection, write: _Write, give_room: Callable[[], bool]) -> None:
+    write.error = None
     connection.execute("SAVEPOINT one")
     try:
         write.result = write.function(connection)
     except Exception as error:
+        _try_again_with_room(error, give_room)
         write.error = translated(error)
         if not connection.in_transaction:
             # A full disk makes SQLite roll back everything, the others of this batch too.
@@ -344,25 +358,6 @@ def _answer(batch: list[_Write]) -> None:
             write.future.set_exception(write.error)
         else:
             write.future.set_result(write.result)
-
-
-def translated(error: BaseException) -> BaseException:
-    """Return the error that callers outside the store can handle for what SQLite or the system raised."""
-    if isinstance(error, OSError) and not isinstance(error, ImgproError):
-        return durable.fault(error, "working on the database")
-    if not isinstance(error, sqlite3.Error):
-        return error
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    primary = code & 0xFF
-    if primary == sqlite3.SQLITE_FULL:
-        return StorageFull()
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Busy("The database is in use by another program.")
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DataUnusable(f"The database is damaged: {error}.", Action("fix", label="Restore it from a backup"))
-    if primary in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        return StorageFault(f"The disk failed while working on the database: {error}.")
-    return error
 
 
 def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

@@ -60,8 +60,12 @@ def unlink_if_there(path: str | Path) -> None:
 
 def place(staged: Path, target: str) -> None:
     """Rename a complete file to its place, making its directory; raises OSError."""
+    picture = os.path.dirname(target)
     for attempt in (1, 2):
-        os.makedirs(os.path.dirname(target), durable.DIRECTORY_MODE, exist_ok=True)
+        # Not the cache itself: where that is missing, the disk is.
+        for directory in (os.path.dirname(picture), picture):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, durable.DIRECTORY_MODE)
         try:
             os.rename(staged, target)
         except FileNotFoundError:

@@ -85,6 +85,7 @@ class DerivativeCache:
         self._directory = directory
         self._tmp = tmp
         self._max_bytes = max_bytes
+        self._still_bytes: int | None = None  # at most so many while the disk is low
         self._has_room = has_room
         # Insertion order is the order of use, oldest first.
         self._sizes: dict[bytes, int] = {}
@@ -101,6 +102,11 @@ class DerivativeCache:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="derivs-put")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="derivs-drop")
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def resize(self, max_bytes: int) -> None:
+        """Take another bound; what is beyond it goes in the background."""
+        self._max_bytes = max_bytes
+        self._background(self._evict())
 
     def start(self) -> None:
         """Begin to build the index from the disk; until it is there, `get` asks the disk."""
@@ -176,7 +182,7 @@ class DerivativeCache:
         name = checked(digest, key)
         size = len(source) if isinstance(source, bytes) else os.fstat(source.fd).st_size
         full = self._pending_count >= _MAX_QUEUED or self._pending_bytes + size > _MAX_QUEUED_BYTES
-        if full or size == 0 or size > self._max_bytes or digest in self._dropping:
+        if full or size == 0 or size > self._limit_bytes() or digest in self._dropping:
             self._refused += 1
             return None
         if isinstance(source, Scratch):
@@ -197,6 +203,20 @@ class DerivativeCache:
             self._dropped_in_scan.add(digest)
         self._dropping[digest] = self._dropping.get(digest, 0) + 1
         await asyncio.shield(self._background(self._unlink_all(digest)))
+
+    def hold(self, *, still: bool) -> None:
+        """While `still`, take nothing new but in the place of something old: the disk is needed for originals."""
+        if not still:
+            self._still_bytes = None
+        elif self._scanned:
+            self._still_bytes = min(self._limit_bytes(), self._bytes)
+
+    async def give_up(self, wanted_bytes: int, wanted_files: int = 0) -> int:
+        """Remove what was used longest ago until so much is free again, or nothing is left; return how many went."""
+        gone = self._forget_oldest(wanted_bytes, wanted_files)
+        if gone:
+            await self._run(self._remover, partial(self._unlink, gone))
+        return len(gone)
 
     async def digests(self) -> list[str]:
         """Return the pictures that have a derivative here, as far as the disk has been read."""
@@ -242,17 +262,22 @@ class DerivativeCache:
 
     def _oldest_over_limit(self) -> list[bytes]:
         """Forget the oldest entries until there is room again, and return them."""
+        limit = self._limit_bytes()
+        return self._forget_oldest(self._bytes - int(limit * _EVICT_TO), 0) if self._bytes > limit else []
+
+    def _limit_bytes(self) -> int:
+        return self._max_bytes if self._still_bytes is None else min(self._max_bytes, self._still_bytes)
+
+    def _forget_oldest(self, excess_bytes: int, excess_files: int) -> list[bytes]:
         gone: list[bytes] = []
-        if self._bytes > self._max_bytes:
-            excess = self._bytes - int(self._max_bytes * _EVICT_TO)
-            for packed, size in self._sizes.items():
-                if excess <= 0:
-                    break
-                excess -= size
-                gone.append(packed)
-            for packed in gone:
-                self._forget(packed)
-            self._evicted += len(gone)
+        for packed, size in self._sizes.items():
+            if excess_bytes <= 0 and len(gone) >= excess_files:
+                break
+            excess_bytes -= size
+            gone.append(packed)
+        for packed in gone:
+            self._forget(packed)
+        self._evicted += len(gone)
         return gone
 
     async def _build_index(self) -> None:

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from imgpro.errors import Action, Busy, StorageFault, StorageFull
+from imgpro.errors import Action, Busy, StorageFault, StorageFull, StorageUnwritable
 
 POINTS: Final = (
     "stage.opened",
@@ -30,9 +30,12 @@ POINTS: Final = (
     "derivative.renamed",
 )
 """Every place where the crash tests may kill the process, in the order an upload and its deletion meet them."""
+MIGRATION_POINTS: Final = ("migrate.copied", "migrate.stepped", "migrate.committed")
+"""The same for a start that finds an older database."""
 
 # A limit on the length of a file (`ulimit -f`) is one more way of saying that there is no room for it.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 # Some file systems have no fsync for some kinds of file and say so; anything else is a broken promise.
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 
@@ -79,7 +82,7 @@ class _CrashPlan:
         self.name, _, count = text.partition(":")
         self._left = int(count or 1)
         self._lock = threading.Lock()
-        if self.name not in POINTS:
+        if self.name not in (*POINTS, *MIGRATION_POINTS):
             raise ValueError(f"IMGPRO_CRASH_AT names no crash point: {self.name!r}")
 
     def met(self) -> None:
@@ -111,12 +114,19 @@ def fault(error: OSError, doing: str) -> StorageFull | StorageFault | Busy:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return Busy()
     reason = error.strerror or str(error)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in NOT_WRITABLE:
         return StorageFault(
             f"Not allowed while {doing}: {reason}.",
             Action("fix", label="Make the data directory writable for the user that runs imgpro, or choose another"),
         )
     return StorageFault(f"The disk failed while {doing}: {reason}.", Action("fix", label="Check the disk and its log"))
+
+
+def write_fault(error: OSError, doing: str) -> StorageFull | StorageFault | Busy:
+    """Return the error to raise where a server at work could not write: a disk may become read-only under it."""
+    if error.errno not in NOT_WRITABLE:
+        return fault(error, doing)
+    return StorageUnwritable(f"This server cannot store anything at the moment ({error.strerror or error}).")
 
 
 def fsync_fd(fd: int) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,15 +90,28 @@ def _look(path: Path) -> list[tuple[int, int, int] | None]:
 
 @contextlib.contextmanager
 def _giving_back(source: Path) -> Iterator[None]:
-    """Give what SQLite made beside the database after all, should its server have ended just now, to its owner."""
+    """Give what SQLite made beside the database after all, should its server have ended just now, to its owner.
+
+    The owner may be anybody, with links in there to files that are not his.
+    """
+    names = [Path(f"{source}{ending}") for ending in ("-wal", "-shm")]
+    missing = [name for name in names if not os.path.lexists(name)]
     try:
         yield
     finally:
-        owner = os.stat(source)
-        for ending in ("-wal", "-shm"):
+        for name in missing if os.geteuid() == 0 else ():
             with contextlib.suppress(OSError):
-                if os.geteuid() == 0 and os.stat(f"{source}{ending}").st_uid != owner.st_uid:
-                    os.chown(f"{source}{ending}", owner.st_uid, owner.st_gid)
+                _give(name, os.stat(source))
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid != owner.st_uid:
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(fd)
 
 
 def _filled(path: Path, ending: str) -> bool:

@@ -22,6 +22,7 @@ UPLOAD_LOG_KEPT_MS: Final = 24 * 3600 * 1000
 _IN_CHUNK: Final = 500  # parameters in one IN (...): few statements to keep prepared, far below SQLite's limit
 
 REPLAYS_KEPT_MS: Final = 24 * 3600 * 1000
+_AHEAD_MS: Final = 60_000  # by which one upload's time may be ahead of another's that looks at it
 
 IMAGE_COLUMNS: Final = """
     i.id, i.name, i.description, i.public, i.created_ms, i.expires_ms, i.display_date, i.origin, i.metadata_removed,
@@ -361,6 +362,15 @@ async def expired_images(conn: aiosqlite.Connection, now_ms: int, limit: int) ->
     return [row[0] for row in rows]
 
 
+def postpone_ends(conn: sqlite3.Connection, image_ids: Iterable[str], begin_ms: int) -> None:
+    """Let pictures end as long after `begin_ms` as they would have ended after their upload."""
+    conn.executemany(
+        "UPDATE images SET expires_ms = expires_ms - created_ms + ?, wanted_end_ms = wanted_end_ms - created_ms + ? "
+        "WHERE id = ?",
+        [(begin_ms, begin_ms, image_id) for image_id in image_ids],
+    )
+
+
 def delete_images(conn: sqlite3.Connection, image_ids: Iterable[str]) -> list[Deletion]:
     """Delete pictures; those that are gone already are left out of the answer."""
     return [gone for image_id in image_ids if (gone := delete_image(conn, image_id)) is not None]
@@ -456,11 +466,14 @@ async def check_upload_limits_early(
     _refuse_if(max(waits, default=0))
 
 
-def _nth_upload(network: str, now_ms: int, limit: UploadLimit) -> tuple[str, tuple[str, int, int]]:
-    """Ask when the upload was that must leave the window before another one fits; no row: there is room."""
+def _nth_upload(network: str, now_ms: int, limit: UploadLimit) -> tuple[str, tuple[str, int, int, int]]:
+    """Ask when the upload was that must leave the window before another one fits; no row: there is room.
+
+    Uploads from the future were made before the clock was set back, and count no more.
+    """
     return (
-        "SELECT at_ms FROM upload_log WHERE network = ? AND at_ms > ? ORDER BY at_ms DESC LIMIT 1 OFFSET ?",
-        (network, now_ms - limit.window_ms, max(limit.count - 1, 0)),
+        "SELECT at_ms FROM upload_log WHERE network = ? AND at_ms BETWEEN ? AND ? ORDER BY at_ms DESC LIMIT 1 OFFSET ?",
+        (network, now_ms - limit.window_ms + 1, now_ms + _AHEAD_MS, max(limit.count - 1, 0)),
     )
 
 
@@ -469,7 +482,6 @@ def _wait_ms(limit: UploadLimit, now_ms: int, nth: tuple[int] | None) -> int:
         return limit.window_ms
     if nth is None:
         return 0
-    # An entry from the future (the clock was set back) makes nobody wait longer than the window.
     return min(nth[0] + limit.window_ms - now_ms, limit.window_ms)
 
 
@@ -527,8 +539,9 @@ def insert_replay(conn: sqlite3.Connection, replay: Replay, now_ms: int) -> None
 
 
 def prune_replays(conn: sqlite3.Connection, now_ms: int) -> int:
-    """Forget answers older than a day; return how many."""
-    return conn.execute("DELETE FROM replays WHERE created_ms <= ?", (now_ms - REPLAYS_KEPT_MS,)).rowcount
+    """Forget answers older than a day, and those that a wrong clock put into the future; return how many."""
+    limits = now_ms - REPLAYS_KEPT_MS, now_ms + REPLAYS_KEPT_MS
+    return conn.execute("DELETE FROM replays WHERE created_ms <= ? OR created_ms > ?", limits).rowcount
 
 
 # The clock

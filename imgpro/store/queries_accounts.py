@@ -12,6 +12,7 @@ from imgpro.model import Account, Key, PlanName, Principal, Role
 LinkPurpose = Literal["verify", "setup", "invite", "ticket", "signin"]
 
 MAX_SESSIONS: Final = 50  # of an account
+_FUTURE_MS: Final = 7 * 86_400_000  # a clock that is set right by less than this signs nobody out
 ACCOUNT_COLUMNS: Final = (
     "a.seq, a.id, a.email, a.role, a.plan, a.plan_changes, a.created_ms, a.verified_ms, a.blocked_ms, a.images, "
     "a.stored_bytes"
@@ -88,6 +89,12 @@ def account_by_email(conn: sqlite3.Connection, email: str) -> Account | None:
     """Return the account of an address, which must be in its canonical form."""
     row = conn.execute(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.email = ?", (email,)).fetchone()
     return account_of(row) if row else None
+
+
+async def account_at(conn: aiosqlite.Connection, email: str) -> Account | None:
+    """Return the account of an address in its canonical form, read by a reader."""
+    rows = await conn.execute_fetchall(f"SELECT {ACCOUNT_COLUMNS} FROM accounts a WHERE a.email = ?", (email,))
+    return next((account_of(tuple(row)) for row in rows), None)
 
 
 def account_by_seq(conn: sqlite3.Connection, seq: int) -> Account | None:
@@ -373,9 +380,13 @@ def delete_links(conn: sqlite3.Connection, purpose: LinkPurpose, account: int | 
 
 
 def prune_links(conn: sqlite3.Connection, now_ms: int) -> int:
-    """Forget links and sessions that have ended; return how many."""
-    links = conn.execute("DELETE FROM links WHERE expires_ms <= ?", (now_ms,)).rowcount
-    return links + conn.execute("DELETE FROM sessions WHERE expires_ms <= ?", (now_ms,)).rowcount
+    """Forget links and sessions that have ended, or that a wrong clock put far into the future; return how many."""
+    far_ms, gone = now_ms + _FUTURE_MS, 0
+    for table in ("links", "sessions"):
+        gone += conn.execute(f"DELETE FROM {table} WHERE expires_ms <= ?", (now_ms,)).rowcount
+        # Made then, it ends later still: the index on the end finds it.
+        gone += conn.execute(f"DELETE FROM {table} WHERE expires_ms > ? AND created_ms > ?", (far_ms, far_ms)).rowcount
+    return gone
 
 
 # Sessions

@@ -1,6 +1,8 @@
 """How much room there is and what takes it, as the file system says. Its functions block; none walks the pictures."""
 
+import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,11 +11,15 @@ from imgpro.store import durable
 
 
 class FileSystem(msgspec.Struct, frozen=True):
-    """One file system: its size, and what is left of it for this user. Bytes."""
+    """One file system: its size, and what is left of it for this user. Bytes.
+
+    `free_inodes` is how many more files it can hold; None where it does not count them.
+    """
 
     device: int
     total_bytes: int
     free_bytes: int
+    free_inodes: int | None
 
 
 class Copies(msgspec.Struct, frozen=True):
@@ -29,9 +35,31 @@ def file_system(path: Path) -> FileSystem:
     """Return the file system that `path` lies on. Raises StorageFault."""
     try:
         found = os.statvfs(path)
-        return FileSystem(os.stat(path).st_dev, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+        return FileSystem(
+            os.stat(path).st_dev,
+            found.f_blocks * found.f_frsize,
+            found.f_bavail * found.f_frsize,
+            found.f_favail if found.f_files else None,
+        )
     except OSError as error:
         raise durable.fault(error, "asking for free space") from error
+
+
+def refusal(folders: Sequence[Path], file: Path) -> str:
+    """Return why nothing could be written now, in the system's words; empty if it could. Writes nothing.
+
+    After a fault ext4 refuses writers without calling itself read-only: opening an existing `file` for writing tells.
+    Closing it again lets go of no lock but those of fcntl(2), so it must be none that SQLite locks.
+    """
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return error.strerror or str(error)
+    if all(os.access(folder, os.W_OK, effective_ids=True) for folder in folders):
+        return ""
+    return os.strerror(errno.EROFS if os.statvfs(folders[0]).f_flag & os.ST_RDONLY else errno.EACCES)
 
 
 def database_bytes(path: Path) -> int:

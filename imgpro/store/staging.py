@@ -121,7 +121,7 @@ class Scratch:
         try:
             await self._run(lambda: self.temp.use(lambda fd: fd))
         except OSError as error:
-            raise durable.fault(error, "making a temporary file") from error
+            raise durable.write_fault(error, "making a temporary file") from error
         except BaseException:
             await self._run(self.temp.discard)
             raise

@@ -1,6 +1,6 @@
 """One access line per request, gathered and written together off the request's path.
 
-Route templates and network addresses only: no query strings, so no token ever reaches the log.
+Route templates, network addresses and the ids of keys only: no query strings, so no secret ever reaches the log.
 """
 
 import asyncio
@@ -9,30 +9,42 @@ import json
 import logging
 import sys
 import time
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 _FLUSH_S: Final = 0.25
 _MAX_LINES: Final = 2_000
 
-Line = tuple[float, str, str, int, int, float, str, str]
+Line = tuple[float, str, str, int, int, float, str, str, str]
+
+
+class Stream(Protocol):
+    """What text is written to."""
+
+    def write(self, text: str, /) -> object:
+        """Take some lines."""
+
+    def flush(self) -> object:
+        """Pass them on."""
 
 
 class AccessLog:
-    """Collects lines of `(time, method, route, status, bytes, seconds, client, request id)`."""
+    """Collects lines of `(time, method, route, status, bytes, seconds, client, request id, key id)`.
 
-    def __init__(self, *, as_json: bool, stream: TextIO | None = None) -> None:
+    In the journal lines have a priority, and no time of their own.
+    """
+
+    def __init__(self, *, as_json: bool, stream: Stream | None = None, journal: bool = False) -> None:
         self._as_json = as_json
-        self._stream = stream or sys.stderr
+        self._journal = journal
+        self._stream: Stream = stream or sys.stderr
         self._lines: list[Line] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def note(
-        self, method: str, route: str, status: int, sent: int, started: float, client: str, request_id: str
+        self, method: str, route: str, status: int, sent: int, took_s: float, client: str, request_id: str, key: str
     ) -> None:
-        """Take one line; `started` is a `time.perf_counter()` value."""
-        self._lines.append(
-            (time.time(), method, route, status, sent, time.perf_counter() - started, client, request_id)
-        )
+        """Take one line; `key` is the public id of the key that was used, empty for none."""
+        self._lines.append((time.time(), method, route, status, sent, took_s, client, request_id, key))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
         elif len(self._lines) >= _MAX_LINES:
@@ -46,24 +58,31 @@ class AccessLog:
         lines, self._lines = self._lines, []
         if not lines:
             return
-        write = _as_json if self._as_json else _as_text
+        write = _as_json if self._as_json else _for_journal if self._journal else _as_text
+        mark = "<6>" if self._journal else ""
         try:
-            self._stream.write("".join([write(line) for line in lines]))
+            self._stream.write("".join([mark + write(line) for line in lines]))
             self._stream.flush()
         except (OSError, ValueError):
             logging.getLogger(__name__).debug("the access log could not be written")
 
 
 def _as_text(line: Line) -> str:
-    at, method, route, status, sent, seconds, client, request_id = line
-    return f"{_clock(int(at))} {_words(method, route, status, sent, client)} {seconds * 1000:.1f}ms {request_id}\n"
+    return f"{_clock(int(line[0]))} {_for_journal(line)}"
+
+
+def _for_journal(line: Line) -> str:
+    _, method, route, status, sent, took_s, client, request_id, key = line
+    who = f" {key}" if key else ""
+    return f"{_words(method, route, status, sent, client)} {took_s * 1000:.1f}ms {request_id}{who}\n"
 
 
 def _as_json(line: Line) -> str:
     # Put together by hand: a JSON encoder costs several times as much, and most lines share most of their fields.
-    at, method, route, status, sent, seconds, client, request_id = line
+    at, method, route, status, sent, took_s, client, request_id, key = line
     fields = _fields(method, route, status, sent, client)
-    return f'{{"time": {at:.3f}, {fields}, "duration_s": {seconds:.6f}, "request_id": "{request_id}"}}\n'
+    who = f', "key": "{key}"' if key else ""
+    return f'{{"time": {at:.3f}, {fields}, "duration_s": {took_s:.6f}, "request_id": "{request_id}"{who}}}\n'
 
 
 @functools.lru_cache(maxsize=4)

@@ -9,9 +9,11 @@ from imgpro.web.assets import Assets
 from imgpro.web.bodies import expect
 from imgpro.web.clients import Clients
 from imgpro.web.connect import ConnectPages
+from imgpro.web.counting import RequestCounts
 from imgpro.web.dashboard import DashboardPages
 from imgpro.web.docs import DocumentHandlers
 from imgpro.web.events import EventHandlers
+from imgpro.web.header_sign_in import HeaderSignIn
 from imgpro.web.health import HealthHandlers
 from imgpro.web.home import HomePages
 from imgpro.web.identity import Identity
@@ -40,14 +42,30 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     server = settings.server
     clients = Clients(server.base_url, server.trusted_proxies, api_url=server.api_url, src_url=server.src_url)
     templates = Templates(settings.pages.site_name)
+    appliance.followers.append(lambda settings: clients.trust(settings.server.trusted_proxies))
+    appliance.followers.append(lambda settings: templates.call(settings.pages.site_name))
     app = web.Application()
     app.router.add_routes(routes(appliance, clients, templates))
-    return Runner(app, settings.server, clients, appliance.hot, access, ErrorPages(templates), appliance.quota)
+    pages, listen = ErrorPages(templates), settings.metrics.listen
+    if not settings.metrics.enabled:
+        return Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota)
+    from imgpro.web.metrics import Metrics, MetricsDoor  # a fifth of a second, for those who want it
+
+    counts = RequestCounts()
+    metrics = Metrics(appliance.figures, counts, clients, settings.metrics.networks)
+    appliance.followers.append(lambda settings: metrics.allow(settings.metrics.networks))
+    if not listen:
+        app.router.add_routes([metrics.route()])
+    runner = Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, counts)
+    runner.metrics_door = MetricsDoor(metrics) if listen else None
+    return runner
 
 
 def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list[web.RouteDef]:
     """Return every route."""
-    identity = Identity(appliance.ring, clients, appliance.signer)
+    headers = HeaderSignIn(appliance.settings.header_sign_in, clients, appliance.vouched, appliance.signer)
+    appliance.followers.append(lambda settings: headers.apply(settings.header_sign_in))
+    identity = Identity(appliance.ring, clients, appliance.signer, headers)
     images = ImageHandlers(appliance, identity)
     uploads = UploadHandlers(appliance, clients, identity)
     media = MediaHandlers(appliance, clients, identity)
@@ -57,7 +75,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
         HomePages, SharePages, ViewerPages, PreviewHandlers, AccountPages, SignInPages, DashboardPages, OwnAccountPages,
         ConnectPages, OperatorPages, OperatorAccountPages,
     )  # fmt: skip
-    health = HealthHandlers(appliance)
+    health = HealthHandlers(appliance, clients, identity)
     assets = Assets()
     table = [
         web.get(f"/t/{_ID}.{{ext:[a-z]{{3,4}}}}", images.get_image),

@@ -30,9 +30,9 @@ class ArchiveHandlers:
     """Sends ZIP files."""
 
     def __init__(self, appliance: Appliance, identity: Identity) -> None:
+        self._appliance = appliance
         self._archives = appliance.archives
         self._identity = identity
-        self._uploads = appliance.settings.uploads
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""
@@ -40,7 +40,7 @@ class ArchiveHandlers:
 
     async def post_zip(self, request: web.Request) -> web.StreamResponse:
         """Send the pictures with the form's `ids`, else all that its fields find; with `check` say if they come."""
-        form = await read_form(request, Pace(self._uploads), _MAX_FORM_BYTES)
+        form = await read_form(request, Pace(self._appliance.settings.uploads), _MAX_FORM_BYTES)
         principal = await self._identity.from_own_page(request, form)
         wanted = GalleryQuery(form)
         filters = wanted.filters(MAX_LIMIT)

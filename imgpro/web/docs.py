@@ -23,14 +23,16 @@ from imgpro.errors import ImgproError, OperatorError, QuotaExceeded, RangeNotSat
 from imgpro.flows import options
 from imgpro.flows.change import MAX_BATCH
 from imgpro.flows.tickets import TICKET_S
+from imgpro.forms import show_bytes
 from imgpro.model import Account, Caller, Principal, Usage
 from imgpro.plans import ORDER, UNVERIFIED
+from imgpro.settings import Settings
 from imgpro.web import markdown, respond
 from imgpro.web.assets import takes_gzip
 from imgpro.web.clients import Clients
 from imgpro.web.links import VIEW_LINK_S
 from imgpro.web.mcp_catalog import TOOLS
-from imgpro.web.pages import Templates, show_bytes, show_span
+from imgpro.web.pages import Templates, show_span
 from imgpro.web.reference import Reference, code
 
 BASE: Final = "https://img.example.org"  # stands for this server's own address until an answer is sent
@@ -139,10 +141,14 @@ class DocumentHandlers:
     """`/api`, `/api/...`, `/llms.txt`, `/llms-full.txt`, `/openapi.json`, `/openapi.yaml`."""
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates) -> None:
-        self._settings = appliance.settings
+        self._appliance = appliance
         self._clients = clients
         self._templates = templates
         self._documents = Documents(appliance)
+        appliance.followers.append(self._follow)
+
+    def _follow(self, _: Settings) -> None:
+        self._documents = Documents(self._appliance)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all documents."""
@@ -160,7 +166,7 @@ class DocumentHandlers:
     async def get_api(self, request: web.Request) -> web.Response:
         """Show the interactive reference."""
         base = self._clients.bases(request).api
-        known: dict[str, Any] = {"anonymous": self._settings.anonymous.enabled, "base": base}
+        known: dict[str, Any] = {"anonymous": self._appliance.settings.anonymous.enabled, "base": base}
         return self._noted(request, self._templates.page(request, "api.html", current="", titles=TITLES, **known))
 
     async def get_page(self, request: web.Request) -> web.Response:
@@ -203,7 +209,7 @@ class DocumentHandlers:
         response.headers["Vary"] = "Accept, Accept-Encoding"
         if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
             response.enable_compression(web.ContentCoding.gzip)
-        if not self._settings.pages.indexing:
+        if not self._appliance.settings.pages.indexing:
             response.headers["X-Robots-Tag"] = "noindex"
         return response
 

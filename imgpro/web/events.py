@@ -13,9 +13,9 @@ from imgpro.flows.quota import check_ability
 from imgpro.model import Principal
 from imgpro.web import respond, shapes
 from imgpro.web.clients import Bases, Clients
+from imgpro.web.door import Connection
 from imgpro.web.identity import Identity
 from imgpro.web.links import Links
-from imgpro.web.server import Connection
 
 PING_S: Final = 15.0  # proxies cut what is silent for a minute
 RETRY_MS: Final = 2_000

@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.vouched import Vouched
-from imgpro.model import Account
+from imgpro.model import Account, Role
 from imgpro.settings import HeaderSignIn as Section
 from imgpro.signing import Signer
 from imgpro.web.clients import Clients, origin_of, peer_address
@@ -102,20 +102,32 @@ class HeaderSignIn:
             request[WHY_NOT] = f"The account {claim.email} was blocked by the operator of this server."
             return None
         ends_s = int(time.time()) + VOUCHER_S
-        request[_VOUCHER] = f"{account.id}:{self._signer.sign('voucher', account.id, ends_s)}"
+        if claim.operates is not None:
+            account = msgspec.structs.replace(account, role=_role(operates=claim.operates))
+        subject = self._voucher_for(account.id, account.role)
+        request[_VOUCHER] = f"{account.id}:{self._signer.sign('voucher', subject, ends_s)}"
         request[_SECURE] = self._clients.base_url(request).startswith("https:")
-        if claim.operates is None:
-            return account
-        return msgspec.structs.replace(account, role="operator" if claim.operates else "member")
+        return account
 
     async def by_voucher(self, request: web.BaseRequest) -> Account | None:
         """Return whom a page of ours handed the voucher that came with this; None for a bad one."""
         account_id, colon, token = request.cookies.get(_cookie(request), "").partition(":")
         if not colon or not self._settings.user_header:
             return None
-        if "\n" in account_id or not self._signer.verify(token, "voucher", account_id, time.time()):
-            return None
-        return await self._vouched.known(account_id)
+        roles = [
+            role
+            for role in (_role(operates=False), _role(operates=True))
+            if "\n" not in account_id
+            and self._signer.verify(token, "voucher", self._voucher_for(account_id, role), time.time())
+        ]
+        account = await self._vouched.known(account_id) if roles else None
+        if account is None or not self._settings.operator_group:
+            return account
+        return msgspec.structs.replace(account, role=roles[0])
+
+    def _voucher_for(self, account_id: str, role: str) -> str:
+        """Return what a voucher is signed for: where groups decide on the role, it stands for that as well."""
+        return f"{account_id} {role}" if self._settings.operator_group else account_id
 
     def _is_own_address(self, request: web.BaseRequest) -> bool:
         """Tell whether a request came under the site's own name: a name that a stranger's DNS leads here does not."""
@@ -148,6 +160,10 @@ def hand_voucher(request: web.BaseRequest, response: web.Response) -> None:
             httponly=True,
             samesite="Strict",
         )
+
+
+def _role(*, operates: bool) -> Role:
+    return "operator" if operates else "member"
 
 
 def _cookie(request: web.BaseRequest) -> str:

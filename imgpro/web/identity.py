@@ -1,12 +1,13 @@
-"""Who sent this request: a key in a header, or a browser's session cookie.
+"""Who sent this request: a key in a header, a browser's session cookie, or a proxy that vouches for its visitor.
 
-A cookie goes along with requests that other sites cause. A session therefore stands for its account only where nothing
-is changed, or where the request comes from our own origin and names the session's token, which only our own pages know:
-forms in a hidden field, scripts in the header `X-CSRF-Token`, a form that sends a file in its query.
+A cookie, and what a proxy adds, goes along with requests that other sites cause. It therefore stands for its account
+only where nothing is changed, or where the request comes from our own origin and names a token that only our own pages
+know: forms in a hidden field, scripts in the header `X-CSRF-Token`, a form that sends a file in its query.
 """
 
 import base64
 import hmac
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,20 +21,27 @@ from imgpro.ids import secret_hash
 from imgpro.model import Account, Caller, Principal
 from imgpro.signing import Signer
 from imgpro.web.clients import Clients, origin_of
+from imgpro.web.header_sign_in import HeaderSignIn
+from imgpro.web.prefixes import PREFIX
 
 SESSION_COOKIE: Final = "imgpro_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 CSRF_FIELD: Final = "csrf"
 KEY_FIELD: Final = "key"
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
+DAY_S: Final = 86_400
 _SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
 class Visitor(msgspec.Struct, frozen=True):
-    """Who is signed in on this browser, and the token that this session's own pages put into what they send."""
+    """Who is signed in on this browser, and the token that this session's own pages put into what they send.
+
+    `by_proxy`: not by a session of ours, but by the word of a proxy, which comes with every request.
+    """
 
     principal: Principal
     csrf: str
+    by_proxy: bool = False
 
     @property
     def account(self) -> Account:
@@ -49,10 +57,11 @@ class Visitor(msgspec.Struct, frozen=True):
 class Identity:
     """Finds the principal of a request; what was found is noted on the request for the answer's headers."""
 
-    def __init__(self, ring: KeyRing, clients: Clients, signer: Signer) -> None:
+    def __init__(self, ring: KeyRing, clients: Clients, signer: Signer, headers: HeaderSignIn) -> None:
         self._ring = ring
         self._clients = clients
         self._signer = signer
+        self._headers = headers
 
     async def of(self, request: web.Request) -> Principal | None:
         """Return who asks, None for nobody in particular. Raises Unauthorized, Forbidden."""
@@ -97,47 +106,73 @@ class Identity:
 
     async def session(self, request: web.Request) -> Principal | None:
         """Return who is signed in here, whatever the method."""
-        token = request.cookies.get(SESSION_COOKIE)
-        return await self._ring.by_session(token) if token else None
+        visitor = await self.visitor(request)
+        return None if visitor is None else visitor.principal
 
     async def visitor(self, request: web.Request) -> Visitor | None:
         """Return who is signed in here, for a page that shows it."""
-        principal = await self.session(request)
-        return None if principal is None else Visitor(principal, self._csrf(request))
+        claim = self._headers.claim(request)
+        if claim is not None:
+            account = await self._headers.account(request, claim)
+            return None if account is None else self._vouched(account)
+        token = session_token(request)
+        principal = await self._ring.by_session(token) if token else None
+        return None if principal is None or token is None else Visitor(principal, self._csrf(token))
 
     async def from_own_page(self, request: web.Request, form: Mapping[str, str]) -> Principal:
         """Return who sent a form of our own. Raises Unauthorized, Forbidden for one that came from elsewhere."""
-        self.check_origin(request)
-        principal = await self.session(request)
-        if principal is None:
-            raise Unauthorized("Sign in first.", Action("redirect", url="/dashboard", label="Sign in"))
-        self._check_csrf(request, form.get(CSRF_FIELD, ""))
-        return principal
+        return (await self.sender(request, form)).principal
 
     async def sender(self, request: web.Request, form: Mapping[str, str]) -> Visitor:
         """Return who sent a form of our own, for the page that answers it. Raises Unauthorized, Forbidden."""
-        return Visitor(await self.from_own_page(request, form), self._csrf(request))
+        self.check_origin(request)
+        visitor = await self.visitor(request)
+        if visitor is None:
+            raise Unauthorized("Sign in first.", Action("redirect", url="/dashboard", label="Sign in"))
+        self._check_csrf(visitor, form.get(CSRF_FIELD, ""))
+        return visitor
 
     async def _by_session(self, request: web.Request) -> Principal | None:
         """Return who is signed in here, where the request shows that it was meant."""
         if request.method in _SAFE:
-            return await self.session(request)
+            visitor = await self._asking(request)
+            return None if visitor is None else visitor.principal
         sent = request.headers.get(CSRF_HEADER) or request.query.get(CSRF_FIELD)
         if sent is None:
             return None
         self.check_origin(request)
-        principal = await self.session(request)
-        if principal is None:
+        visitor = await self._asking(request)
+        if visitor is None:
             # The page was opened signed in: going on as nobody in particular would surprise whoever uses it.
             raise Unauthorized("You are not signed in any more.", Action("redirect", "/dashboard", "Sign in"))
-        self._check_csrf(request, sent)
-        return principal
+        self._check_csrf(visitor, sent)
+        return visitor.principal
 
-    def _csrf(self, request: web.Request) -> str:
-        return self._signer.sign("csrf", secret_hash(request.cookies.get(SESSION_COOKIE, "")).hex())
+    async def _asking(self, request: web.Request) -> Visitor | None:
+        """Return who a script or a picture of our pages is for: who is signed in, or has the voucher of such a page."""
+        visitor = await self.visitor(request)
+        if visitor is not None or self._headers.claim(request) is not None:
+            return visitor
+        account = await self._headers.by_voucher(request)
+        return None if account is None else self._vouched(account)
 
-    def _check_csrf(self, request: web.Request, sent: str) -> None:
-        if not hmac.compare_digest(sent.encode("utf-8", "replace"), self._csrf(request).encode()):
+    def _vouched(self, account: Account) -> Visitor:
+        return Visitor(Principal(account, None), self._daily(account), by_proxy=True)
+
+    def _csrf(self, token: str) -> str:
+        return self._signer.sign("csrf", secret_hash(token).hex())
+
+    def _daily(self, account: Account) -> str:
+        """Return the token of a visitor who has no session: the same all day, good for one day more."""
+        ends_s = (int(time.time()) // DAY_S + 2) * DAY_S
+        return self._signer.sign("csrf", _by_proxy(account), ends_s)
+
+    def _check_csrf(self, visitor: Visitor, sent: str) -> None:
+        if visitor.by_proxy:
+            good = self._signer.verify(sent, "csrf", _by_proxy(visitor.account), time.time())
+        else:
+            good = hmac.compare_digest(sent.encode("utf-8", "replace"), visitor.csrf.encode())
+        if not good:
             raise Forbidden("This page is from another session.", Action("fix", label="Reload the page and try again"))
 
     def check_origin(self, request: web.Request) -> None:
@@ -168,6 +203,24 @@ class Identity:
                 return None
 
         return View(request.query.get("sig"), asker)
+
+
+def _by_proxy(account: Account) -> str:
+    return f"by proxy {account.id}"
+
+
+def session_cookie(request: web.BaseRequest) -> str:
+    """Return the name of the cookie that holds the session.
+
+    Sites under several paths of one host each have their own: a browser sends those of `/` to all of them.
+    """
+    prefix: str = request.get(PREFIX, "")
+    return SESSION_COOKIE + prefix.replace("/", ".")
+
+
+def session_token(request: web.BaseRequest) -> str | None:
+    """Return the session that a browser sends."""
+    return request.cookies.get(session_cookie(request))
 
 
 def sent_key(request: web.BaseRequest) -> str | None:

@@ -18,6 +18,7 @@ from imgpro.errors import Action, BadRequest, FileTooLarge, Forbidden, ImgproErr
 from imgpro.flows.addresses import parse_address
 from imgpro.flows.places import Places
 from imgpro.model import Caller
+from imgpro.settings import Settings
 from imgpro.web import mcp_messages as messages
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, invite, raw_chunks
@@ -44,8 +45,12 @@ class McpHandlers:
         self._identity = identity
         self._tools = Tools(appliance)
         self._places = Places(MAX_LARGE, MAX_LARGE_PER_NETWORK, appliance.settings.uploads.patience_s)
-        title = appliance.settings.pages.site_name
-        self._server = {"name": "imgpro", "title": title, "version": __version__}
+        self._follow(appliance.settings)
+        appliance.followers.append(self._follow)
+
+    def _follow(self, settings: Settings) -> None:
+        self._places.allow(MAX_LARGE, MAX_LARGE_PER_NETWORK, settings.uploads.patience_s)
+        self._server = {"name": "imgpro", "title": settings.pages.site_name, "version": __version__}
 
     async def post_message(self, request: web.Request) -> web.Response:
         """Answer a JSON-RPC request, or take note of a notification."""

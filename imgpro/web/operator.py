@@ -9,6 +9,8 @@ from imgpro import __version__
 from imgpro.appliance import Appliance
 from imgpro.errors import ValidationError
 from imgpro.flows.overview import Disk, settings_in_force
+from imgpro.flows.watch_room import worst
+from imgpro.forms import show_bytes
 from imgpro.store.queries_operator import Growth, Upload
 from imgpro.web import codes, respond
 from imgpro.web.clients import Clients
@@ -16,7 +18,7 @@ from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Identity, Visitor
 from imgpro.web.links import Links
 from imgpro.web.operator_door import OperatorDoor
-from imgpro.web.pages import PageGroup, Templates, root_of, show_bytes
+from imgpro.web.pages import PageGroup, Templates, root_of
 from imgpro.web.sign_in import sign_in_first
 
 MAX_LINKS: Final = 50
@@ -41,7 +43,7 @@ class OperatorPages(PageGroup):
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
         super().__init__(appliance, clients, templates, identity)
-        self._door = OperatorDoor(identity, appliance.settings.uploads)
+        self._door = OperatorDoor(identity, appliance)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""
@@ -79,6 +81,7 @@ class OperatorPages(PageGroup):
             links=[(email, own_address(link, appliance.home.base, base)) for email, link in links],
             tiles=[self._tile(request, visitor, upload) for upload in await overview.lately()],
             health=await self._health(),
+            notes=self._clients.notes.lines(),
             version=__version__,
             started_ms=overview.started_ms,
         )
@@ -90,7 +93,16 @@ class OperatorPages(PageGroup):
             return sign_in_first(request)
         sections = settings_in_force(self._appliance.settings, self._appliance.sources)
         chosen = [row for rows in sections.values() for row in rows if row.source != "default"]
-        return self._page(request, "operator-settings.html", visitor, part="settings", sections=sections, chosen=chosen)
+        waiting = self._appliance.waiting
+        return self._page(
+            request,
+            "operator-settings.html",
+            visitor,
+            part="settings",
+            sections=sections,
+            chosen=chosen,
+            waiting=waiting,
+        )
 
     async def get_log(self, request: web.Request) -> web.Response:
         """Show the last lines of the log."""
@@ -149,7 +161,8 @@ class OperatorPages(PageGroup):
     async def _health(self) -> dict[str, Any]:
         appliance = self._appliance
         return {
-            "checks": await appliance.readiness(),
+            "checks": await appliance.readiness.everything(),
+            "disk": worst(appliance.room.rooms),
             "pool": appliance.pool.status(),
             "mail": await appliance.overview.mail(),
             "mail_host": appliance.settings.mail.host,

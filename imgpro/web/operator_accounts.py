@@ -55,7 +55,7 @@ class OperatorAccountPages(PageGroup):
 
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
         super().__init__(appliance, clients, templates, identity)
-        self._door = OperatorDoor(identity, appliance.settings.uploads)
+        self._door = OperatorDoor(identity, appliance)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""

@@ -4,8 +4,8 @@ from typing import Final
 
 from aiohttp import web
 
+from imgpro.appliance import Appliance
 from imgpro.errors import Action, Forbidden
-from imgpro.settings import Uploads
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.identity import Identity, Visitor
 
@@ -15,9 +15,9 @@ _WAY_BACK: Final = Action("redirect", url="/dashboard", label="Your pictures are
 class OperatorDoor:
     """Lets the operator in, and nobody else."""
 
-    def __init__(self, identity: Identity, uploads: Uploads) -> None:
+    def __init__(self, identity: Identity, appliance: Appliance) -> None:
         self._identity = identity
-        self._uploads = uploads
+        self._appliance = appliance
 
     async def visitor(self, request: web.Request) -> Visitor | None:
         """Return the operator who looks; None for somebody who is not signed in. Raises Forbidden for all others."""
@@ -31,7 +31,7 @@ class OperatorDoor:
 
         Raises Unauthorized, Forbidden.
         """
-        form = await read_form(request, Pace(self._uploads))
+        form = await read_form(request, Pace(self._appliance.settings.uploads))
         visitor = await self._identity.sender(request, form)
         _refuse_others(visitor)
         return visitor, form

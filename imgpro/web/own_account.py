@@ -11,7 +11,7 @@ from imgpro.model import Account
 from imgpro.plans import Plan
 from imgpro.web import respond
 from imgpro.web.confirm import ask_again, is_sure
-from imgpro.web.identity import SESSION_COOKIE, Visitor
+from imgpro.web.identity import Visitor, session_token
 from imgpro.web.keys import parse_key_request
 from imgpro.web.pages import PageGroup
 from imgpro.web.sign_in import sign_in_first
@@ -117,7 +117,7 @@ class OwnAccountPages(PageGroup):
             namespaces=[found.name for found in (await appliance.browse.namespaces(visitor.principal))[:_NAMESPACES]],
             revoke_words=_REVOKE_WORDS,
             secret=secret,
-            sessions=await appliance.sessions.of(account, request.cookies.get(SESSION_COOKIE)),
+            sessions=await appliance.sessions.of(account, session_token(request)),
         )
 
     def _choices(self, account: Account) -> list[tuple[Plan, str]]:

@@ -10,9 +10,13 @@ from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
+from imgpro.forms import show_bytes
+from imgpro.ids import REQUEST
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
-from imgpro.web.identity import SESSION_COOKIE, Identity, Visitor
+from imgpro.web.header_sign_in import hand_voucher
+from imgpro.web.identity import Identity, Visitor, session_token
+from imgpro.web.prefixes import PREFIX
 
 PAGE_HEADERS: Final = {
     "Content-Type": "text/html; charset=utf-8",
@@ -50,10 +54,14 @@ class Templates:
         self._env.filters["date"] = show_date
         self._env.filters["amount"] = lambda count: "unlimited" if count is None else f"{count:,}"
         self._env.filters["room"] = lambda size: "unlimited" if size is None else show_bytes(size)
-        self._env.globals["site_name"] = site_name
+        self.call(site_name)
         self._env.globals["section"] = ""  # a page that stands in the header names itself
         for entry in folder.iterdir():
             self._env.get_template(entry.name)  # now, not from the disk when the first visitor waits
+
+    def call(self, site_name: str) -> None:
+        """Show another name on pages from now on."""
+        self._env.globals["site_name"] = site_name
 
     def page(
         self,
@@ -65,9 +73,12 @@ class Templates:
         **values: Any,
     ) -> web.Response:
         """Return a rendered page. Its own links are relative, so that it works under any host name and path."""
-        values.update(root=root_of(request), visitor=visitor, has_session=SESSION_COOKIE in request.cookies)
+        values.update(root=root_of(request), visitor=visitor, has_session=session_token(request) is not None)
         body = self._env.get_template(name).render(values)
-        return web.Response(status=http_status, body=body.encode(), headers=PAGE_HEADERS)
+        response = web.Response(status=http_status, body=body.encode(), headers=PAGE_HEADERS)
+        if visitor is not None:
+            hand_voucher(request, response)
+        return response
 
 
 class PageGroup:
@@ -113,22 +124,18 @@ class ErrorPages:
         url = problem.action.url or ""
         way = url[1:] if url.startswith("/") else ""
         response = self._templates.page(
-            request, "error.html", status, problem=problem, status=status, wanted=wanted, way=way
+            request,
+            "error.html",
+            status,
+            problem=problem,
+            status=status,
+            wanted=wanted,
+            way=way,
+            request_id=REQUEST.get() if status == ImgproError.status else "",
         )
         if problem.action.seconds:
             response.headers["Retry-After"] = str(problem.action.seconds)
         return response
-
-
-def show_bytes(count: int) -> str:
-    """Return a byte count as people read it, e.g. `2.8 MB`."""
-    size = float(count)
-    for unit in ("bytes", "KB", "MB", "GB", "TB"):
-        if size < 1024 or unit == "TB":
-            digits = f"{size:.0f}" if unit == "bytes" or size >= 100 else f"{size:.1f}".removesuffix(".0")
-            return f"{digits} {unit}"
-        size /= 1024
-    return f"{count} bytes"
 
 
 def show_span(seconds: int) -> str:
@@ -145,5 +152,12 @@ def show_date(at_ms: int) -> str:
 
 
 def root_of(request: web.BaseRequest) -> str:
-    """Return the relative link from the requested page to the root of the site, with a slash at the end."""
-    return "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
+    """Return the link from the requested page to the root of the site, with a slash at the end.
+
+    It is relative, but for the root itself below a prefix: whether a proxy was asked for that with its slash is not to
+    be seen here.
+    """
+    path = request.rel_url.raw_path
+    if path == "/" and PREFIX in request:
+        return f"{request[PREFIX]}/"
+    return "../" * (path.count("/") - 1) or "./"

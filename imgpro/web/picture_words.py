@@ -6,11 +6,11 @@ from typing import Final
 
 import msgspec
 
+from imgpro.forms import show_bytes
 from imgpro.model import Image
 from imgpro.recipes import ANIMATED_OUTPUT, EXTENSIONS, MAX_SIDE_PX, SIZES
 from imgpro.web import respond
 from imgpro.web.links import Links
-from imgpro.web.pages import show_bytes
 
 _SIZE_NAMES: Final = {"s": "Small", "m": "Medium", "l": "Large"}
 _OFFERED: Final = ("jpeg", "png", "webp", "avif")

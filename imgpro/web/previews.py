@@ -2,6 +2,7 @@
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -29,7 +30,8 @@ class PreviewHandlers(PageGroup):
             response.set_status(501)
             return response
         bases, url = self._clients.bases(request), request.query.get("url", "")
-        base = next((base for base in (bases.site, bases.src) if url.startswith(base)), None)
+        known = sorted((bases.site, bases.src), key=len, reverse=True)  # one may begin like the other
+        base = next((base for base in known if url.startswith(f"{base}/")), None)
         match = _OEMBED_URL.fullmatch(url.removeprefix(base).partition("?")[0]) if base is not None else None
         if match is None:
             raise NotFound()
@@ -54,12 +56,10 @@ class PreviewHandlers(PageGroup):
 
     async def get_robots(self, request: web.Request) -> web.Response:
         """Tell crawlers what the operator decided."""
-        body = (
-            "User-agent: *\nDisallow: /v1/\n"
-            if self._appliance.settings.pages.indexing
-            else "User-agent: *\nAllow: /\n"
-        )
-        return web.Response(text=body, headers={"Cache-Control": "public, max-age=3600"})
+        path = urlsplit(self._clients.base_url(request)).path
+        indexing = self._appliance.settings.pages.indexing
+        body = f"User-agent: *\nDisallow: {path}/v1/\n" if indexing else f"User-agent: *\nAllow: {path}/\n"
+        return web.Response(text=body, headers={"Cache-Control": "private, max-age=3600"})
 
 
 def _offered_sizes(image: Image, links: Links) -> list[tuple[int, int, str]]:

@@ -9,48 +9,48 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import hdrs, web
 
-from imgpro.errors import BadRequest, ImgproError, NotFound
-from imgpro.flows.addresses import network_of
+from imgpro.errors import BadRequest, ImgproError, NotFound, StorageFull
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.quota import Quota
-from imgpro.ids import random_base62
+from imgpro.ids import REQUEST, random_base62
 from imgpro.settings import Server as ServerSettings
 from imgpro.web import respond
 from imgpro.web.access import AccessLog
 from imgpro.web.bodies import close_unread
-from imgpro.web.clients import Clients
+from imgpro.web.clients import Clients, peer_address
+from imgpro.web.counting import RequestCounts
+from imgpro.web.door import Door, sign
+from imgpro.web.handshake import SecureSite
 from imgpro.web.identity import PRINCIPAL
 from imgpro.web.images import hot_response
 from imgpro.web.pages import ErrorPages
+from imgpro.web.prefixes import BARE, Make, as_forwarded, own_names, taken_off, unmistakable
+from imgpro.web.tls import Certificate
+
+if TYPE_CHECKING:
+    from imgpro.web.metrics import MetricsDoor
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 1024
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _WITH_USAGE: Final = ("/v1/", "/mcp")
-LINGER_S: Final = 5.0  # how long a refused body is still read, so that its sender gets to see the answer
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 TURNED_AWAY: Final = web.RequestKey("turned_away", bool)  # before its route was looked up
 # What a request that outlived the stop deadline has to clean up after itself, and its answer to leave.
 _LAST_WORDS_S: Final = 2.0
-
-CONNECTION_OPTIONS: Final[dict[str, Any]] = {
-    "auto_decompress": False,
-    "max_line_size": 8190,
-    "max_field_size": 8190,
-    "max_headers": 64,
-    "access_log": None,
-}
-
+# How long connections on which nothing is under way are waited for when the server stops.
+_LAST_CALL_S: Final = 1.0
 
 # Scripts of any origin may call: credentials are keys in a header, never cookies.
 _FOR_SCRIPTS: Final = ("/v1/", "/t/", "/mcp", "/upload", "/delete", "/heartbeat")
@@ -75,8 +75,10 @@ class Dispatch:
         access: AccessLog | None,
         pages: ErrorPages,
         quota: Quota,
+        counts: RequestCounts | None = None,
     ) -> None:
         self._inner = inner
+        self._counts = counts
         self._quota = quota
         self._hot = hot
         self._clients = clients
@@ -90,7 +92,8 @@ class Dispatch:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; never raises but for a connection that is gone."""
         started = time.perf_counter()
-        request_id = self.next_id()
+        client = getattr(request.protocol, "client", None)
+        request_id = self.next_id() if client is not None else self._id_of(request)
         hot = self._hot.get(request.raw_path) if request.method == hdrs.METH_GET else None
         if (
             hot is not None
@@ -98,15 +101,19 @@ class Dispatch:
             and (not hot.expires_ms or time.time() * 1000 < hot.expires_ms)
         ):
             response: web.StreamResponse = hot_response(request, hot)
+            if self._counts is not None:
+                self._counts.from_memory += 1
             route = "/t/{id}.{ext}"
         else:
             hot = None
             request[REQUEST_ID] = request_id
+            at_hand = REQUEST.set(request_id)
             self._under_way += 1
             try:
-                response = await self._answer(request, request_id)
+                response = await self._answer(request)
                 await self._add_usage(request, response)
             finally:
+                REQUEST.reset(at_hand)
                 self._under_way -= 1
                 if self._draining is not None and not self._under_way:
                     self._draining.set()
@@ -117,10 +124,14 @@ class Dispatch:
             response.headers["X-Request-Id"] = request_id
             if self._draining is not None:
                 response.force_close()
+        took_s = time.perf_counter() - started
+        if self._counts is not None:
+            self._counts.note(request.method, route, response.status, took_s)
         if self._access is not None:
             sent = response.content_length or 0
-            client = getattr(request.protocol, "client", None) or self._clients.address(request)
-            self._access.note(request.method, route, response.status, sent, started, client, request_id)
+            client = client or self._clients.address(request)
+            key = "" if hot is not None else _key_of(request)
+            self._access.note(request.method, route, response.status, sent, took_s, client, request_id, key)
         return response
 
     async def _add_usage(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
@@ -134,10 +145,20 @@ class Dispatch:
             return
         response.headers.update(respond.usage_headers(usage))
 
-    async def drain(self, deadline_s: float) -> None:
-        """Wait until no request is under way, at most so long; connections are closed after their next answer."""
+    def note_in(self, access: AccessLog | None) -> None:
+        """Note requests elsewhere, or (None) nowhere."""
+        if self._access is not None:
+            self._access.flush()
+        self._access = access
+
+    def begin_to_drain(self) -> None:
+        """Close each connection after its next answer, and say so in it."""
         self._draining = asyncio.Event()
-        if self._under_way:
+
+    async def drain(self, deadline_s: float) -> None:
+        """Wait until no request is under way, at most so long."""
+        if self._under_way and self._draining is not None:
+            self._draining.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline_s):
                     await self._draining.wait()
@@ -146,8 +167,19 @@ class Dispatch:
         """Return an id that no other request of this run has."""
         return f"{self._prefix}{next(self._count):x}"
 
-    async def _answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+    def _id_of(self, request: web.BaseRequest) -> str:
+        """Return the id that a proxy of ours has given a request, so that both logs name it alike; else a new one."""
+        given = request.headers.get("X-Request-Id", "")
+        if given and _SAFE_ID.fullmatch(given) and self._clients.is_trusted(peer_address(request)):
+            return given
+        return self.next_id()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if BARE in request:
+            request[TURNED_AWAY] = True
+            return _with_slash(request)
         try:
+            self._clients.note_strangers(request)
             if self._clients.is_for_pictures(request) and not request.path.startswith("/t/"):
                 request[TURNED_AWAY] = True
                 raise NotFound()
@@ -168,8 +200,9 @@ class Dispatch:
         except ConnectionError:
             raise
         except Exception:
-            log.exception("unexpected failure in request %s", request_id)
-            response = respond.error(ImgproError())
+            log.exception("unexpected failure")
+            failure = ImgproError()
+            response = self._pages.for_browser(request, failure.status, failure) or respond.error(failure)
         if request.writer.output_size > 0:
             # A second answer now would be taken for the rest of the first.
             raise ConnectionResetError("an answer broke off")
@@ -178,111 +211,14 @@ class Dispatch:
 
     def _problem(self, request: web.BaseRequest, problem: ImgproError) -> web.Response:
         if problem.status >= 500:
-            log.warning("%s: %s", problem.code, problem.message)
+            # That the disk is full is said once, by whoever watches it.
+            level = logging.INFO if problem.status == StorageFull.status else logging.WARNING
+            log.log(level, "%s: %s", problem.code, problem.message)
         try:
             base = self._clients.base_url(request)
         except BadRequest:
             base = ""
         return self._pages.for_browser(request, problem.status, problem) or respond.error(problem, base)
-
-
-class Connection(web.RequestHandler):
-    """One client connection, counted, whose protocol errors are answered in our shape."""
-
-    __slots__ = ("_door", "_network", "client", "when_lost")
-
-    def __init__(self, manager: "Door", **options: Any) -> None:
-        super().__init__(manager, **options)
-        self._door = manager
-        self._network: str | None = None
-        self.when_lost: Callable[[], None] | None = None  # for an answer without an end
-        self.client: str | None = None  # the caller's address; None where each request names its own
-
-    def connection_made(self, transport: Any) -> None:
-        """Take the connection unless there are too many."""
-        super().connection_made(transport)
-        self._network, self.client = self._door.arrive(transport)
-        if self._network is None:
-            transport.abort()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Give the place back."""
-        if self._network is not None:
-            self._door.leave(self._network)
-            self._network = None
-        if self.when_lost is not None:
-            self.when_lost()
-        super().connection_lost(exc)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what aiohttp could not parse, or a failure outside our own handling."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer is already under way")
-        if status >= 500:
-            log.error("failure while handling a request", exc_info=exc)
-            response = respond.error(ImgproError())
-        else:
-            response = respond.error(BadRequest("The request is not well-formed HTTP."))
-            response.set_status(status)
-        _sign(response, self._door.next_id())
-        response.force_close()
-        return response
-
-
-class Door(web.Server):
-    """aiohttp's server with a bound on connections, in all and per network."""
-
-    def __init__(self, handler: Dispatch, request_factory: Any, settings: ServerSettings, clients: Clients) -> None:
-        # aiohttp's keep-alive deadline, an hour by default, is also its only limit on slow request headers.
-        idle_s = settings.idle_deadline_s
-        super().__init__(
-            handler,
-            request_factory=request_factory,
-            keepalive_timeout=idle_s,
-            lingering_time=min(LINGER_S, idle_s),
-            **CONNECTION_OPTIONS,
-        )
-        self.next_id = handler.next_id
-        self._stall_ms = int(idle_s * 2000)
-        self._max_total = settings.max_connections
-        self._max_per_network = settings.max_connections_per_network
-        self._clients = clients
-        self._per_network: Counter[str] = Counter()
-        self._total = 0
-
-    def __call__(self) -> web.RequestHandler:
-        """Make the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-    def arrive(self, transport: Any) -> tuple[str | None, str | None]:
-        """Count a connection. Return the network it counts for (None: no place) and, unless it is a proxy's, whose
-        address it has.
-        """
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) else None
-        network = "" if self._clients.is_trusted(address) else network_of(address or "")
-        if self._total >= self._max_total or (network and self._per_network[network] >= self._max_per_network):
-            return None, None
-        self._total += 1
-        self._per_network[network] += 1
-        if address is not None:
-            # A client that takes nothing of its answer would keep its place for ever: the kernel ends it.
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stall_ms)
-        return network, address if network else None
-
-    def leave(self, network: str) -> None:
-        """Give a place back."""
-        self._total -= 1
-        self._per_network[network] -= 1
-        if not self._per_network[network]:
-            del self._per_network[network]
 
 
 class Runner(web.AppRunner):
@@ -297,43 +233,87 @@ class Runner(web.AppRunner):
         access: AccessLog | None,
         pages: ErrorPages,
         quota: Quota,
+        counts: RequestCounts | None = None,
     ) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=_LAST_WORDS_S)
         app.on_response_prepare.append(_sign_streamed)
-        self._parts = (settings, clients, hot, access, pages, quota)
+        self._parts = (settings, clients, hot, access, pages, quota, counts)
+        self.metrics_door: MetricsDoor | None = None
         self._dispatch: Dispatch | None = None
+        self._stop_deadline_s = settings.stop_deadline_s
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Answer on a bound socket until `drain`."""
-        await web.SockSite(self, sock, backlog=BACKLOG).start()
+    def apply(self, settings: ServerSettings, access: AccessLog | None) -> None:
+        """Take other bounds, and write the lines of requests or (None) no more."""
+        self._stop_deadline_s = settings.stop_deadline_s
+        if isinstance(self.server, Door):
+            self.server.apply(settings)
+        if self._dispatch is not None:
+            self._dispatch.note_in(access)
+
+    async def listen(self, sock: socket.socket, certificate: Certificate | None = None) -> None:
+        """Answer on a bound socket until `drain`, over TLS where there is a certificate for it."""
+        if certificate is None:
+            await web.SockSite(self, sock, backlog=BACKLOG).start()
+        else:
+            await SecureSite(self, sock, certificate, self._parts[0].idle_deadline_s, BACKLOG).start()
 
     async def drain(self) -> None:
         """Take no new connections and let requests under way end, for `stop_deadline_s`; then comes `cleanup`.
 
         `cleanup` alone would stop reading from every connection at once, and an upload whose last bytes are still
-        on their way could never end.
+        on their way could never end. Whoever has just connected, or keeps a connection busy, is answered once more and
+        told that it closes: with a socket that another process goes on to answer, no request is lost.
         """
         for site in tuple(self.sites):
             await site.stop()
+        if self._dispatch is None or self.server is None:
+            return
+        self._dispatch.begin_to_drain()
+        last_call = time.monotonic() + _LAST_CALL_S
+        while self.server.connections and time.monotonic() < last_call:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # nobody tells when a connection goes
+        await self._dispatch.drain(self._stop_deadline_s)
+
+    async def cleanup(self) -> None:
+        """End all connections."""
+        await super().cleanup()
         if self._dispatch is not None:
-            await self._dispatch.drain(self._parts[0].stop_deadline_s)
+            self._dispatch.note_in(None)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        settings, clients, hot, access, pages, quota = self._parts
-        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota)
-        return Door(dispatch, server.request_factory, settings, clients)
+        settings, clients, hot, access, pages, quota, counts = self._parts
+        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota, counts)
+        return Door(dispatch, self._beneath(server.request_factory), settings, clients)
+
+    def _beneath(self, make: Make) -> Make:
+        """Return what makes requests of messages, less the path that a proxy has left on them."""
+        clients, own = self._parts[1], own_names(self.app)
+        if clients.site_path is None:
+            return as_forwarded(make, clients.forwarded_prefix, own)
+        paths = unmistakable(clients.paths, own)
+        for path in set(clients.paths) - set(paths):
+            log.warning("the proxy has to take %s off: imgpro has paths of its own that begin so", path)
+        return taken_off(make, paths, clients.site_path if clients.site_path in paths else "") if paths else make
 
 
-def _sign(response: web.StreamResponse, request_id: str) -> None:
-    response.headers["X-Request-Id"] = request_id
-    response.headers[hdrs.SERVER] = respond.SERVER
+def _with_slash(request: web.BaseRequest) -> web.Response:
+    """Lead whoever asked for the prefix alone to the page below it, which relative links need."""
+    query = request.rel_url.raw_query_string
+    location = f"{request[BARE]}/" + (f"?{query}" if query else "")
+    return web.Response(status=308, headers={"Location": location, "Cache-Control": "no-store"})
 
 
 async def _sign_streamed(request: web.Request, response: web.StreamResponse) -> None:
     """Put the same headers on an answer whose handler sends it itself."""
     if "X-Request-Id" not in response.headers:
-        _sign(response, request[REQUEST_ID])
+        sign(response, request[REQUEST_ID])
+
+
+def _key_of(request: web.BaseRequest) -> str:
+    """Return the public id of the key that a request came with; empty for a session or nobody."""
+    principal = request.get(PRINCIPAL, None)
+    return principal.key.id if principal is not None and principal.key is not None else ""
 
 
 def _route(request: web.BaseRequest) -> str:

@@ -10,7 +10,7 @@ from imgpro.errors import ImgproError
 from imgpro.flows.keyring import LONGEST_SESSION_MS
 from imgpro.model import Account, Key
 from imgpro.web.clients import Clients
-from imgpro.web.identity import SESSION_COOKIE
+from imgpro.web.identity import session_cookie, session_token
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ class SessionCookies:
         Without one the answer is still worth having: it may show a key for the only time.
         """
         opened = self._clients.opened_at(request)
-        browser, before = browser_words(request.headers.get(hdrs.USER_AGENT, "")), request.cookies.get(SESSION_COOKIE)
+        browser, before = browser_words(request.headers.get(hdrs.USER_AGENT, "")), session_token(request)
         try:
             token = await self._sessions.start(account, key, browser=browser, instead_of=before)
         except ImgproError as problem:
             log.warning("somebody could not be signed in: %s", problem)
             return response
         response.set_cookie(
-            SESSION_COOKIE,
+            session_cookie(request),
             token,
             path=_path(opened),
             # When it ends is ours to say: a session goes on while it is used.
@@ -71,8 +71,8 @@ class SessionCookies:
 
     async def end(self, request: web.Request, response: web.Response, account: Account, *, everywhere: bool) -> None:
         """End this session, or every one of the account."""
-        await self._sessions.end(account, None if everywhere else request.cookies.get(SESSION_COOKIE, ""))
-        response.del_cookie(SESSION_COOKIE, path=_path(self._clients.opened_at(request)))
+        await self._sessions.end(account, None if everywhere else session_token(request) or "")
+        response.del_cookie(session_cookie(request), path=_path(self._clients.opened_at(request)))
 
 
 def _path(opened: str) -> str:

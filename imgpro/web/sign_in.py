@@ -15,6 +15,7 @@ from imgpro.flows.email_address import parse_email
 from imgpro.model import Account, Key
 from imgpro.web import respond
 from imgpro.web.clients import Clients
+from imgpro.web.header_sign_in import WHY_NOT
 from imgpro.web.identity import Identity
 from imgpro.web.pages import PageGroup, Templates, root_of
 from imgpro.web.sessions import SessionCookies
@@ -55,7 +56,7 @@ def sign_in_page(
         http_status,
         section="sign-in",
         wanted=own_path(request.query.get("next", "") if wanted is None else wanted),
-        problem=problem,
+        problem=problem or request.get(WHY_NOT, ""),
         link_problem=link_problem,
         email=email,
         mail=appliance.mail.enabled,

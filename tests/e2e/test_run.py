@@ -396,6 +396,9 @@ def test_a_second_signal_ends_at_once(tmp_path):
         server.process.send_signal(signal.SIGINT)
         assert wait_until(lambda: refuses(server.port))
         children = family(server.pid)
+        server.process.send_signal(signal.SIGINT)  # within a moment it is the same one, passed on by another process
+        time.sleep(0.5)
+        assert server.process.poll() is None
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(5) == 130
         sock.close()
@@ -440,7 +443,8 @@ def test_an_unready_server_says_so(tmp_path):
     with running(tmp_path / "data", {"IMGPRO_STORAGE_RESERVE_BYTES": "900 TB"}) as server:
         answer = server.get("/readyz")
         assert answer.status == 503
-        assert answer.json()["checks"] == {"serving": "ok", "database": "ok", "disk": "failed", "workers": "ok"}
+        checks = {"serving": "ok", "database": "ok", "disk": "failed", "workers": "ok"}
+        assert answer.json()["checks"].items() >= checks.items()
         assert server.get("/healthz").status == 200
         assert server.upload(PNG).status == 507
 

@@ -244,7 +244,7 @@ def test_too_little_room_is_told_and_changes_nothing(tmp_path):
             assert (tried.returncode, "has no room" in tried.stderr) == (74, True), tried
             told = imgpro("run", "--data", data, "--listen", "127.0.0.1:0")
             assert told.returncode == 74, told
-            assert re.search(r"has no room for the copy.*\nTry: Have at least \d+ MB free", told.stderr)
+            assert re.search(r"has no room for the copy.*\nTry: Have at least [\d.]+ MB free", told.stderr)
             assert (data / "imgpro.db").read_bytes() == database
             assert list((data / "backups").iterdir()) == []
         with running(data, UNLIMITED) as server:

@@ -174,6 +174,14 @@ def test_a_voucher_opens_no_page_and_helps_nobody_whom_the_proxy_does_not_know(s
     assert ask(server, "GET", "/v1/keys", fred).status == 401
 
 
+def test_a_voucher_makes_nobody_the_operator_whom_the_groups_do_not(server):
+    """The account that claimed the server keeps its role in the database; by header it has that of its groups."""
+    for groups, told in (({}, False), ({"Remote-Groups": "admins"}, True)):
+        page = account(server, {HEADER: "op@example.org", **groups})
+        answer = ask(server, "GET", "/readyz", {"Cookie": cookie_of(page), "Origin": BASE})
+        assert ("reasons" in answer.json()) is told, groups
+
+
 def test_a_voucher_is_for_one_account_and_cannot_be_made(server):
     ann, bea = (
         voucher_of(server, f"{name}@example.org")[0]["Cookie"].partition("=")[2].strip('"') for name in ("ann", "bea")

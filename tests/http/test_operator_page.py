@@ -305,7 +305,7 @@ def test_the_tail_is_bounded(monkeypatch):
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
-    kept = set_up_logging(Log(level="info"))
+    kept = set_up_logging(Log(level="info")).lines
     logging.getLogger("imgpro.test").info("hello %s", "there")
     logging.getLogger("imgpro.test").debug("not wanted")
     try:

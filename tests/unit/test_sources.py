@@ -4,7 +4,8 @@ import pytest
 
 from imgpro import forms
 from imgpro.errors import ConfigError
-from imgpro.settings import Settings
+from imgpro.sense import as_answered, parse_listen
+from imgpro.settings import Server, Settings
 from imgpro.sources import gather, load
 
 
@@ -58,6 +59,25 @@ def test_each_mistake_has_its_line(read, tmp_path):
 def test_a_file_that_cannot_be_read_says_where(read, tmp_path, text, place):
     (only,) = told(read(text), tmp_path)
     assert only.startswith(place)
+
+
+def test_numbers_are_not_told_over_tls(read, tmp_path):
+    (only,) = told(read('[metrics]\nlisten = "https://127.0.0.1:9091"\n'), tmp_path)
+    assert only.startswith("c.toml:2: metrics.listen")
+    assert "without TLS" in only
+
+
+@pytest.mark.parametrize(
+    ("listen", "cert", "over_tls"),
+    [
+        ((":1", "unix:/x", "fd:3"), "", (False, False, False)),
+        ((":1", "unix:/x", "fd:3"), "c.pem", (True, False, False)),
+        ((":1", "https://:2"), "c.pem", (False, True)),
+    ],
+)
+def test_where_no_address_says_https_all_tcp_ones_speak_it(listen, cert, over_tls):
+    answered = as_answered(map(parse_listen, listen), Server(tls_cert=cert))
+    assert tuple(address.tls for address in answered) == over_tls
 
 
 def test_sources_tell_file_and_line_variable_and_flag(read, tmp_path):

@@ -138,7 +138,9 @@ def test_a_ping_that_fails_is_soon_tried_again(listener):
     assert beats(listener, recovers, 0.3) >= 1
 
 
-@pytest.mark.parametrize(("pid", "ours"), [(os.getpid(), True), (os.getppid(), True), (1, False)])
+@pytest.mark.parametrize(
+    ("pid", "ours"), [(os.getpid(), True), (os.getppid(), True), (1, False)], ids=["own", "loader", "other"]
+)
 def test_the_watchdog_may_wait_for_the_loader(listener, pid, ours):
     assert (beats(listener, well, 0.2, WATCHDOG_PID=str(pid)) > 0) == ours
 

@@ -592,7 +592,7 @@ async def test_an_authority_that_cannot_be_read_is_refused(db, tmp_path):
     [("Box.lan", "imgpro@box.lan"), ("my_box", "imgpro@localhost"), ("123456", "imgpro@localhost")],
 )
 async def test_mail_comes_from_this_machine_unless_said_otherwise(db, monkeypatch, postman, server, machine, sender):
-    monkeypatch.setattr(module.socket, "gethostname", lambda: machine)
+    monkeypatch.setattr("imgpro.flows.mail_server.socket.gethostname", lambda: machine)
     async with sending(at(server.port, sender=""), db) as mail:
         await put(db, mail, sample_letter())
         await until_empty(mail)

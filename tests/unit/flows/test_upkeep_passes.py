@@ -203,6 +203,26 @@ async def test_the_upload_log_is_pruned(house):
     assert left == 2
 
 
+async def test_nothing_is_forgotten_while_the_clock_is_in_doubt(house):
+    await house.db.write(lambda conn: queries.log_upload(conn, "192.0.2.1", ago_ms(2 * DAY_MS)))
+    house.clock.trusted = False
+    await house.upkeep.prune_logs()
+    assert await house.db.write(lambda conn: conn.execute("SELECT count(*) FROM upload_log").fetchone()[0]) == 1
+
+
+async def test_pictures_from_before_the_clock_was_set_live_as_long_as_they_were_meant_to(house):
+    early = await house.store(b"early", created_ms=60_000, expires_ms=60_000 + DAY_MS, wanted_end_ms=60_000 + DAY_MS)
+    house.hot.put(f"/t/{early.id}.webp", early, b"body", "image/webp", '"x"')
+    assert await house.upkeep.expire() == 0
+    found = await house.records.get(early.id)
+    assert DAY_MS - 60_000 < found.expires_ms - ago_ms(0) <= DAY_MS
+    assert found.wanted_end_ms == found.expires_ms
+    assert house.hot.get(f"/t/{early.id}.webp") is None
+    before = found.expires_ms
+    await house.upkeep.expire()
+    assert (await house.records.get(early.id)).expires_ms == before, "once"
+
+
 async def test_ballast_is_taken_when_there_is_room_and_given_up_when_there_is_none(house, monkeypatch):
     path = house.data.root / ".ballast"
     await house.upkeep.keep_ballast()

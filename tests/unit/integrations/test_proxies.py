@@ -165,6 +165,8 @@ def test_the_server_s_own_settings_are_what_is_filled_in(tmp_path):
     assert done.returncode == 78
     done = imgpro(tmp_path, "show", "nginx", "--listen", "nonsense", **settings)
     assert done.returncode == 78
+    done = imgpro(tmp_path, "show", "nginx", IMGPRO_SERVER_TLS_CERT="/c.pem", **settings)
+    assert (done.returncode, "speaks TLS" in done.stderr) == (78, True)
 
 
 def test_what_is_written_can_be_read_by_the_proxy_and_holds_no_key(tmp_path):
@@ -190,6 +192,7 @@ def port_announced(done):
 def test_avahi_announces_what_this_machine_answers_on(tmp_path):
     assert port_announced(imgpro(tmp_path, "show", "avahi")) == "8080"
     assert port_announced(imgpro(tmp_path, "show", "avahi", IMGPRO_SERVER_LISTEN=":9090")) == "9090"
+    assert "_https._tcp" in imgpro(tmp_path, "show", "avahi", IMGPRO_SERVER_TLS_CERT="/c.pem").stdout
     behind = {"IMGPRO_SERVER_LISTEN": "127.0.0.1:8080", "IMGPRO_BASE_URL": "https://nas.lan/img"}
     done = imgpro(tmp_path, "show", "avahi", **behind)
     assert (port_announced(done), "path=/img/" in done.stdout) == ("443", True)

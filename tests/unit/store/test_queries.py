@@ -208,14 +208,14 @@ async def test_parallel_uploads_at_the_edge_are_exactly_as_many_as_allowed(db):
     assert (await ask(db, queries.totals)).images == 20
 
 
-async def test_a_clock_that_was_set_back_locks_nobody_out_for_long(db):
+async def test_a_clock_that_was_set_back_locks_nobody_out(db):
     for _ in range(3):
         await upload(db, NOW_MS + 10 * DAY_MS)
-    with pytest.raises(RateLimited) as caught:
+    for _ in range(3):
         await upload(db, NOW_MS)
-    assert caught.value.action.seconds <= DAY_MS // 1000
+    with pytest.raises(RateLimited):
+        await upload(db, NOW_MS)
     assert await db.write(lambda conn: queries.prune_upload_log(conn, NOW_MS)) == 3
-    await upload(db, NOW_MS)
 
 
 async def test_the_log_is_pruned_after_a_day(db):
