@@ -29,6 +29,9 @@ FORM = b"POST /v1/upload HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-d
 SECRET = "s3cr3t-query"
 
 
+NOT_BELIEVED = "is not believed; if that is your proxy"  # told once, and meant for who runs the server
+
+
 def put(body, extra=b""):
     return PUT + b"Content-Length: %d\r\n%s\r\n" % (len(body), extra) + body
 
@@ -38,7 +41,7 @@ def tight(tmp_path_factory):
     with running(tmp_path_factory.mktemp("abuse") / "data", TIGHT) as found:
         yield found
         assert found.stop() == 0
-        assert complaints(found) == []
+        assert complaints(found, NOT_BELIEVED) == []
         assert SECRET not in found.log()
 
 
@@ -52,7 +55,7 @@ def unharmed(tight):
     while leftovers(tight.data) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert leftovers(tight.data) == []
-    assert complaints(tight) == []
+    assert complaints(tight, NOT_BELIEVED) == []
     assert SECRET not in tight.log()
     assert not re.search(r"token=|sig=|[?]", tight.log().partition("  pid ")[2])  # after the banner with its link
 
