@@ -127,3 +127,13 @@ def test_every_signal_that_is_handled_is_explained():
     handled -= {"SIG_DFL", "SIG_IGN"}
     assert {"SIGTERM", "SIGINT", "SIGHUP"} <= handled
     assert handled <= told, handled - told
+
+
+def test_every_metric_is_explained_and_none_besides(tmp_path):
+    picture = encoded(make_image("RGB", (600, 400)), "JPEG")
+    with running(tmp_path / "data", {**UNLIMITED, "IMGPRO_METRICS_ENABLED": "true"}) as server:
+        found = server.must_upload(picture, "a.jpg")
+        assert server.get(f"/t/{found['id']}.webp?size=m").status == 200
+        there = set(re.findall(r"(?m)^# HELP (\w+) ", server.get("/metrics").body.decode()))
+    told = set(re.findall(r"`((?:imgpro|process)_[a-z_]+)`", (DOCS / "monitoring.md").read_text()))
+    assert there == told
