@@ -15,6 +15,7 @@ REQUIREMENTS: Final = HERE.parent / "requirements" / "pack.txt"
 WRAPPED: Final = (
     "pyi_create_temporary_application_directory",
     "pyi_launch_initialize",
+    "pyi_recursive_rmdir",
     "realpath",
     "__realpath_chk",
     "signal",

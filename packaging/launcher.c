@@ -75,30 +75,44 @@ say_reason(const char *place, const char *format, ...)
 
 /* --- removing ---------------------------------------------------------------------------------------------------- */
 
-/* Removes a folder and what is in it. Follows no link. */
-static void
+/* Removes a folder and what is in it; follows no link. The mark goes last: a removal that is killed half-way is taken up
+ * by the next start. Returns 0, or -1 if something is left. */
+static int
 remove_tree(int parent, const char *name)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *entries = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
+    int left = 0;
 
     if (entries == NULL) {
         if (fd >= 0) {
             close(fd);
         }
-        return;
+        return -1;
     }
     while ((entry = readdir(entries)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+        const char *inner = entry->d_name;
+
+        if (strcmp(inner, ".") == 0 || strcmp(inner, "..") == 0 || strcmp(inner, MARKER) == 0) {
             continue;
         }
-        if (unlinkat(fd, entry->d_name, 0) < 0 && (errno == EISDIR || errno == EPERM)) {
-            remove_tree(fd, entry->d_name);
+        if (unlinkat(fd, inner, 0) < 0 && ((errno != EISDIR && errno != EPERM) || remove_tree(fd, inner) < 0)) {
+            left = 1;
         }
     }
+    if (!left) {
+        unlinkat(fd, MARKER, 0);
+    }
     closedir(entries);
-    unlinkat(parent, name, AT_REMOVEDIR);
+    return left ? -1 : unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+/* The bootloader removes what it has unpacked by this. */
+int
+__wrap_pyi_recursive_rmdir(const char *path)
+{
+    return remove_tree(AT_FDCWD, path);
 }
 
 /* Tells whether an unpacked folder is one of ours that nobody uses. */

@@ -72,8 +72,11 @@ def earlier() -> Choice | None:
 
 
 def choose(data: str | None, listen: Sequence[str], socket: bool | None) -> Choice:
-    """Return what was said now, completed by what was said the last time."""
+    """Return what was said now, completed by what was said the last time. Raises ConfigError."""
     before = earlier() or Choice()
+    for text in (data or "", *listen):
+        if not text.isprintable():  # a line break would begin another line of a unit
+            raise ConfigError(f"{text!r} has characters that no unit of systemd can hold.")
     return Choice(
         data=os.path.abspath(data) if data else before.data,
         listen=tuple(listen) or before.listen,
@@ -170,8 +173,7 @@ def install(choice: Choice) -> None:
         if any((directory / DATABASE_NAME).exists() for directory in directories):
             _check_upgrade(words, choice, user.pw_uid, user.pw_gid)
         if not CONFIG.exists():
-            placing.write(CONFIG, _first_config(choice), 0o640)
-            os.chown(CONFIG, 0, user.pw_gid)
+            placing.write(CONFIG, _first_config(choice), 0o640, (0, user.pw_gid))
         elif settings.storage.data not in ("", choice.data):
             _correct_config(choice)
         changed = _write_units(files)
@@ -243,8 +245,7 @@ def _correct_config(choice: Choice) -> None:
         note(f"{CONFIG} names another data directory; commands need --data {shlex.quote(choice.data)}")
         return
     status = CONFIG.stat()
-    placing.write(CONFIG, corrected, stat.S_IMODE(status.st_mode))
-    os.chown(CONFIG, status.st_uid, status.st_gid)
+    placing.write(CONFIG, corrected, stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
 
 
 def _avahi(place: Place, settings: Settings) -> str:
@@ -323,8 +324,10 @@ def uninstall() -> None:
 def purge(choice: Choice, database_dir: str) -> list[str]:
     """Delete pictures, settings and the user; return the names of what was not imgpro's and so is left."""
     left: list[str] = []
-    for folder in {choice.data, database_dir, units.STATE_DIRECTORY} - {""}:
+    for folder in {choice.data, database_dir} - {""}:
         left += placing.empty_data_directory(Path(folder))
+    with contextlib.suppress(OSError):
+        os.rmdir(units.STATE_DIRECTORY)  # which systemd has made; pictures in it are not those that were named
     placing.remove(CONFIG.parent)
     if placing.find_user() is not None:
         systemd.run("userdel", units.USER)

@@ -9,14 +9,14 @@ import os
 import pwd
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import msgspec
 
 from imgpro import frozen, units
-from imgpro.cli import systemd
+from imgpro.cli import reaching, systemd
 from imgpro.errors import Action, DataDirMissing, OperatorError, StorageFault
 from imgpro.store.layout import DATABASE_NAME, OWN_NAMES
 
@@ -134,21 +134,17 @@ def make_data_directory(path: Path, user: pwd.struct_passwd) -> None:
     StorageFault.
     """
     with _reported(f"making {path}"):
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir(mode=0o750)
-        if not path.is_dir():
-            raise DataDirMissing(f"{path} is not a directory.", Action("fix", label="name another with --data"))
-        names = sorted(set(os.listdir(path)) - {"lost+found"})
-        if not names:
-            os.chown(path, user.pw_uid, user.pw_gid)
-        elif not is_ours(path):
+        try:
+            held = reaching.opened(path, make=True)
+        except NotADirectoryError:
             raise DataDirMissing(
-                f"{path} is not empty and was not made by imgpro.",
-                Action("fix", label="name an empty or new directory with --data"),
-            )
-        else:
-            _check_owner(path, names, user)
+                f"{path} is not a directory.", Action("fix", label="name another with --data")
+            ) from None
+        try:
+            check_data_path(reaching.path_of(held))
+            _make_own(held, path, user)
+        finally:
+            os.close(held)
     if not _may_write(path, user):
         raise OperatorError(
             f"The user {user.pw_name} cannot write to {path}: a directory above it is closed to others, or its disk "
@@ -157,9 +153,22 @@ def make_data_directory(path: Path, user: pwd.struct_passwd) -> None:
         )
 
 
-def is_ours(path: Path) -> bool:
-    """Tell whether a directory says that it is a data directory, or holds the database of one."""
-    return any((path / name).exists() for name in ("FORMAT", DATABASE_NAME))
+def _make_own(held: int, path: Path, user: pwd.struct_passwd) -> None:
+    names = sorted(set(os.listdir(held)) - {"lost+found"})
+    if not names:
+        os.fchown(held, user.pw_uid, user.pw_gid)
+    elif not is_ours(names):
+        raise DataDirMissing(
+            f"{path} is not empty and was not made by imgpro.",
+            Action("fix", label="name an empty or new directory with --data"),
+        )
+    else:
+        _check_owner(path, names, user)
+
+
+def is_ours(names: Collection[str]) -> bool:
+    """Tell by the names in a directory whether it is a data directory, or holds the database of one."""
+    return "FORMAT" in names or DATABASE_NAME in names
 
 
 def _check_owner(path: Path, names: list[str], user: pwd.struct_passwd) -> None:
@@ -173,18 +182,30 @@ def _check_owner(path: Path, names: list[str], user: pwd.struct_passwd) -> None:
 
 def empty_data_directory(path: Path) -> list[str]:
     """Delete what imgpro keeps in a data directory, and the directory if nothing else was in it; return what was."""
-    if not path.is_dir():
-        return []
-    if is_ours(path):
-        for name in OWN_NAMES:
-            remove(path / name)
-        for found in path.glob(f"{DATABASE_NAME}*"):
-            remove(found)
-    left = sorted(set(os.listdir(path)) - {"lost+found"})
+    with _reported(f"emptying {path}"):
+        try:
+            held = reaching.opened(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            names = os.listdir(held)
+            for name in names if is_ours(names) else ():
+                if name in OWN_NAMES or name.startswith(DATABASE_NAME):
+                    _remove_from(held, name)
+            left = sorted(set(os.listdir(held)) - {"lost+found"})
+        finally:
+            os.close(held)
     if not left:
         with contextlib.suppress(OSError):  # a disk is mounted at it
             path.rmdir()
     return [str(path / name) for name in left]
+
+
+def _remove_from(held: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=held)
+    except IsADirectoryError:
+        shutil.rmtree(name, dir_fd=held)
 
 
 def find_user() -> pwd.struct_passwd | None:
@@ -230,16 +251,22 @@ def _may_write(path: Path, user: pwd.struct_passwd) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> bool:
-    """Write a file of the system at once as a whole; return whether it was different before. Raises StorageFault."""
+def write(path: Path, text: str, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> bool:
+    """Write a file of the system at once as a whole; return whether it was different before. Raises StorageFault.
+
+    Nobody sees more of it on the way than afterwards. `owner`: user and group.
+    """
     with _reported(f"writing {path}"):
         with contextlib.suppress(FileNotFoundError):
             if path.read_text() == text:
                 return False
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.new")
-        new.write_text(text)
-        new.chmod(mode)
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(text)
+            os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
         _sync(new)
         new.rename(path)
     return True

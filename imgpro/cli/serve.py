@@ -101,10 +101,10 @@ async def _serve(
         jobs = Jobs(appliance)
         jobs.start()
         parts.push_async_callback(jobs.stop)
+        await _introduce(appliance, data, addresses, in_journal=supervisor.is_there)
         if runner.metrics_door is not None:
             parts.push_async_callback(runner.metrics_door.close)
             paths += await _tell_metrics(appliance, runner.metrics_door)
-        await _introduce(appliance, data, addresses, in_journal=supervisor.is_there)
         reloading = Reloading(loaded, load_again, appliance, supervisor, _preparing(appliance, certificate))
         parts.push_async_callback(reloading.close)
         supervisor.ready(f"Answering on {addresses[0]}, data in {data}")

@@ -1,6 +1,7 @@
 """`imgpro service`: make this program a service of systemd, look at it, take it away."""
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -99,6 +100,8 @@ def uninstall(purge: bool, yes: bool) -> None:
     placing.remove_program()  # the last step: it may be this very one
     for path in left:
         note(f"{path} is not imgpro's and was left")
+    if purge and choice.data != units.STATE_DIRECTORY and os.path.isdir(units.STATE_DIRECTORY):
+        note(f"{units.STATE_DIRECTORY} was left: what is in it is not of this service, but of an earlier one")
     if purge:
         return
     hint(f"The pictures are in {choice.data} as before, of the user {units.USER}; settings are in /etc/imgpro.")

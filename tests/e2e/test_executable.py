@@ -485,6 +485,20 @@ def test_only_what_is_ours_and_unused_is_removed(program, place, tmp_path):
     assert not used.exists(), "the lock has gone"
 
 
+@needs_root
+def test_a_removal_that_was_cut_short_is_taken_up_again(program, place):
+    stale = place / "_MEI00000001aaaaaa"
+    (stale / "inner").mkdir(parents=True)
+    for name in (MARKER, *"abcdefgh"):
+        (stale / name).write_text("")
+    stuck = mounted((str(stale / "inner"), "size=1m"))  # nobody can remove what is mounted
+    env = {**bare(place), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+    assert ask(program, "--version", env=env, prefix=stuck).returncode == 0
+    assert sorted(os.listdir(stale)) == [MARKER, "inner"]
+    assert ask(program, "--version", env=bare(place)).returncode == 0
+    assert list(place.iterdir()) == []
+
+
 def test_two_at_once_do_not_touch_each_other(program, place, tmp_path):
     other = tmp_path / "imgpro-other"
     shutil.copy(program, other)
