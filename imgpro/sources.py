@@ -17,7 +17,7 @@ import msgspec
 import platformdirs
 
 from imgpro import forms, toml_lines
-from imgpro.errors import ConfigError
+from imgpro.errors import Action, ConfigError
 from imgpro.forms import Field
 from imgpro.sense import contradictions
 from imgpro.settings import Settings
@@ -94,7 +94,7 @@ def gather(flags: Mapping[str, Any], config: Path | None = None, environ: Mappin
     try:
         reading.open(_config_path(config, env))
     except ConfigError as problem:
-        reading.say("error", problem.message)
+        reading.say("error", problem.message.rstrip("."), fix=problem.action.label or "")
     values: dict[str, dict[str, Any]] = {}
     for field in forms.fields():
         found = reading.find(field)
@@ -137,7 +137,10 @@ def _config_path(config: Path | None, env: Mapping[str, str]) -> Path | None:
     named = config or (Path(env["IMGPRO_CONFIG"]) if env.get("IMGPRO_CONFIG") else None)
     if named is not None:
         if not named.is_file():
-            raise ConfigError(f"The configuration file {named} does not exist or is not a file.")
+            raise ConfigError(
+                f"The configuration file {named} does not exist or is not a file.",
+                Action("fix", label="name one that is there by --config or IMGPRO_CONFIG"),
+            )
         return named
     for folder in config_folders(env):
         try:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,24 @@ def built_folder() -> Path:
 def built_archive() -> Path:
     """Return the archive of that folder."""
     return next((_state() / "dist").glob("imgpro-*.tar.gz"))
+
+
+def bare(place: Path, **more: str) -> dict[str, str]:
+    """Return an environment with nothing in it that a program could lean on."""
+    return {"PATH": "", "HOME": "/nonexistent", "TMPDIR": str(place), **more}
+
+
+def ask(
+    program: Path | str, *args: str, env: Mapping[str, str], prefix: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the executable that ends by itself."""
+    return subprocess.run(
+        [*prefix, str(program), *args],
+        env=env,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **more,
+    )

@@ -43,7 +43,7 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     clients = Clients(server.base_url, server.trusted_proxies, api_url=server.api_url, src_url=server.src_url)
     templates = Templates(settings.pages.site_name)
     appliance.followers.append(lambda settings: clients.trust(settings.server.trusted_proxies))
-    appliance.followers.append(lambda settings: templates.call(settings.pages.site_name))
+    appliance.followers.append(lambda settings: templates.rename(settings.pages.site_name))
     app = web.Application()
     app.router.add_routes(routes(appliance, clients, templates))
     pages, listen = ErrorPages(templates), settings.metrics.listen

@@ -19,7 +19,7 @@ MAX_PORT: Final = 65_535
 _FORWARDED: Final = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", PREFIX_HEADER)
 _FOR_OTHERS: Final = (*_FORWARDED, "Forwarded", "X-Real-IP", "Via")
 _FROM_PAGES: Final = ("Origin", "Sec-Fetch-Site")  # a browser asks for whatever page it shows
-_NEARBY: Final = re.compile(r"(?:localhost|[0-9.]+|\[[0-9a-f:.]+\]|)(?::\d+)?", re.ASCII | re.IGNORECASE)
+_NEARBY: Final = re.compile(r"(?:[a-z0-9-]*|[0-9.]+|\[[0-9a-f:.]+\])(?::\d+)?", re.ASCII | re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
 
 
@@ -82,22 +82,23 @@ class Clients:
         return found or "unix"
 
     def is_neighbour(self, request: web.BaseRequest) -> bool:
-        """Tell whether a program on this machine asks for itself: no proxy, known or unknown to us, and no browser.
+        """Tell whether a program on this machine asks for itself: no proxy, known or unknown to us, and no browser."""
+        peer = peer_address(request)
+        if not _is_loopback(peer) or self.is_trusted(peer) or self.may_be_for_others(request):
+            return False
+        return not any(name in request.headers for name in _FROM_PAGES)
 
-        It calls us by address. A name may be what a proxy passes on without a word of its own, or one of a stranger's
-        that leads a browser here.
+    def may_be_for_others(self, request: web.BaseRequest) -> bool:
+        """Tell whether a request may be somebody else's than its address says.
+
+        It looks as if it came through a proxy that we do not know, or through one that we do and that names nobody. Or
+        this machine calls itself by a name of the internet: so do proxies that pass on just the Host, and browsers that
+        a stranger's DNS leads here.
         """
         peer = peer_address(request)
-        address = None if peer is None else parse_address(peer)
-        if address is None or not address.is_loopback or self.is_trusted(peer):
-            return False
-        if _NEARBY.fullmatch(request.headers.get("Host", "")) is None:
-            return False
-        return not self.speaks_for_others(request) and not any(name in request.headers for name in _FROM_PAGES)
-
-    def speaks_for_others(self, request: web.BaseRequest) -> bool:
-        """Tell whether a request looks as if it came through a proxy that we do not know."""
-        return any(name in request.headers for name in _FOR_OTHERS) and not self.is_trusted(peer_address(request))
+        if any(name in request.headers for name in _FOR_OTHERS):
+            return not self.is_trusted(peer) or self.address(request) == (peer or "unix")
+        return _is_loopback(peer) and _NEARBY.fullmatch(request.headers.get("Host", "")) is None
 
     def note_strangers(self, request: web.BaseRequest) -> None:
         """Note a proxy that speaks of others and is not believed: its operator has something to set."""
@@ -174,6 +175,11 @@ def origin_of(address: str) -> str:
     """Return scheme, host and port of an address, as browsers compare them."""
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}".lower()
+
+
+def _is_loopback(peer: str | None) -> bool:
+    address = None if peer is None else parse_address(peer)
+    return address is not None and address.is_loopback
 
 
 def _host_of(address: str) -> str:

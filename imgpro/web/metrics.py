@@ -71,8 +71,8 @@ class Metrics:
         address = self._clients.address(request)
         if (None if address == "unix" else address) not in self._readers:
             return False
-        # A proxy that we do not know of asks from this machine for the whole world.
-        return not self._clients.speaks_for_others(request)
+        # A proxy on this machine asks for the whole world.
+        return not self._clients.may_be_for_others(request)
 
 
 class MetricsDoor:

@@ -54,12 +54,12 @@ class Templates:
         self._env.filters["date"] = show_date
         self._env.filters["amount"] = lambda count: "unlimited" if count is None else f"{count:,}"
         self._env.filters["room"] = lambda size: "unlimited" if size is None else show_bytes(size)
-        self.call(site_name)
+        self.rename(site_name)
         self._env.globals["section"] = ""  # a page that stands in the header names itself
         for entry in folder.iterdir():
             self._env.get_template(entry.name)  # now, not from the disk when the first visitor waits
 
-    def call(self, site_name: str) -> None:
+    def rename(self, site_name: str) -> None:
         """Show another name on pages from now on."""
         self._env.globals["site_name"] = site_name
 

@@ -189,7 +189,11 @@ def test_who_may_read(tmp_path):
         assert server.get("/metrics", X_Forwarded_For="10.1.2.3").status == 200
         for method in ("GET", "POST"):
             assert plain(server.request(method, "/metrics", headers={"X-Forwarded-For": "203.0.113.9"})) == nothing
-        assert server.get("/metrics").status == 200, "the proxy itself, from this machine"
+        assert server.get("/metrics").status == 200, "from this machine, by no proxy"
+        # By one that names nobody, or whoever it was told to name.
+        for name, text in (("X-Real-IP", "203.0.113.9"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "127.0.0.1"),
+                           ("X-Forwarded-For", "unknown"), ("Host", "img.example.org")):  # fmt: skip
+            assert server.request("GET", "/metrics", headers={name: text}).status == 404, name
         refused = server.request("POST", "/metrics")
         assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
         assert server.request("HEAD", "/metrics").status == 200
@@ -198,6 +202,8 @@ def test_who_may_read(tmp_path):
 def test_a_proxy_that_nobody_told_us_of_opens_it_to_nobody(counted):
     for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"):
         assert counted.request("GET", "/metrics", headers={name: "203.0.113.9"}).status == 404
+    for host, status in (("img.example.org", 404), ("evil.test:80", 404), ("localhost:80", 200), ("[::1]:80", 200)):
+        assert counted.request("GET", "/metrics", headers={"Host": host}).status == status, host
     # A key, whoever's it is, makes no difference.
     key = counted.new_key("key@example.org")
     assert counted.request("GET", "/metrics", headers={"Via": "1.1 x", **bearer(key)}).status == 404

@@ -68,7 +68,7 @@ def test_accepted(data: bytes, kind: str) -> None:
         (b"SIMPLE  =                    T", "FITS"),
         (b"\0\0\x02\0\x01\0", "Cursor"),
         (b"PK\x03\x04", "ZIP"),
-        (gzip.compress(SVG), "SVGZ"),
+        (gzip.compress(SVG, mtime=0), "SVGZ"),
         (ftyp(b"isom", b"mp42"), "not a picture format"),
         (ftyp(b"mif1"), "not a picture format"),
         (b"RIFF\x10\0\0\0WAVEfmt ", "not a picture format"),

@@ -106,14 +106,13 @@ async def test_looking_leaves_nothing_beside_a_database(tmp_path, backups):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could give a file away")
 @pytest.mark.parametrize("ending", ["-wal", "-shm"])
-@pytest.mark.parametrize("make", [os.symlink, os.link])
-async def test_looking_gives_nobody_a_file_that_is_not_his(tmp_path, ending, make):
+async def test_looking_gives_nobody_a_file_that_is_not_his(tmp_path, ending):
     """The owner of a data directory may lay what he likes beside the database before root looks into it."""
     await brought_to(tmp_path, 2)
     os.chown(tmp_path / "imgpro.db", 65534, 65534)
     secret = tmp_path / "secret"
     secret.write_text("")
-    make(secret, tmp_path / f"imgpro.db{ending}")
+    (tmp_path / f"imgpro.db{ending}").symlink_to(secret)
     with contextlib.suppress(sqlite3.Error), peek.looking(tmp_path / "imgpro.db"):
         pass
     assert secret.stat().st_uid == 0
