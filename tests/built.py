@@ -102,5 +102,4 @@ def ask(
         text=True,
         timeout=60,
         check=False,
-        **more,
     )

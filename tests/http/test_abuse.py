@@ -25,11 +25,9 @@ TIGHT = UNLIMITED | {
 HOST = b"Host: pictures.test\r\n"
 PUT = b"PUT /v1/upload/x.png HTTP/1.1\r\n" + HOST
 CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
+NOT_BELIEVED = "is not believed; if that is your proxy"  # told once, and meant for who runs the server
 FORM = b"POST /v1/upload HTTP/1.1\r\n" + HOST + b"Content-Type: multipart/form-data; boundary=b\r\n"
 SECRET = "s3cr3t-query"
-
-
-NOT_BELIEVED = "is not believed; if that is your proxy"  # told once, and meant for who runs the server
 
 
 def put(body, extra=b""):
@@ -458,8 +456,7 @@ def test_a_good_host_gives_links_in_lower_case(tight):
 
 def test_forwarded_headers_of_strangers_change_nothing(tight):
     extra = b"X-Forwarded-Host: evil.example\r\nX-Forwarded-Proto: https\r\nForwarded: host=evil.example\r\nX-Forwarded-For: 1.2.3.4\r\n"
-    answer = ask(tight, put(PNG, extra))
-    assert answer.json()["src"].startswith("http://pictures.test/")
+    assert ask(tight, put(PNG, extra)).json()["src"].startswith("http://pictures.test/")
     assert "1.2.3.4" not in tight.log()
 
 

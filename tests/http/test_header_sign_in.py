@@ -293,6 +293,7 @@ def test_no_request_hides_in_the_body_of_another(server, framing):
     [
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Origin": "https://evil.test"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors", "Origin": "http://evil.img.test"},
         {"Origin": "https://evil.test"},
         {"Origin": "null"},
@@ -301,7 +302,7 @@ def test_no_request_hides_in_the_body_of_another(server, framing):
         {"Host": "127.0.0.1"},
         {"Host": "pics.test"},
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_script_of_another_site_reads_nothing(server, headers):
     assert ask(server, "GET", "/v1/keys", {HEADER: "ann@example.org"}).status == 200
@@ -310,9 +311,20 @@ def test_a_script_of_another_site_reads_nothing(server, headers):
     assert b"ann@" not in answer.body
 
 
+def test_a_forwarded_host_that_a_script_has_put_there_does_not_help(tmp_path):
+    """A page under a name that a stranger's DNS leads to the proxy may send any header but Host."""
+    with running(tmp_path / "data", {**SETTINGS, "IMGPRO_SERVER_TRUSTED_PROXIES": PROXY}) as server:
+        ann = {HEADER: "ann@example.org", "X-Forwarded-Host": "img.test"}
+        assert not signed_in(server, {**ann, "Host": "evil.test"})
+        assert logged(server, "asks for 'evil.test'") == 1
+        for host in ("127.0.0.1:8080", "imgpro:8080", "img.test"):  # as proxies call whom they pass it to
+            assert signed_in(server, {**ann, "Host": host})
+
+
 def test_a_link_of_another_site_may_lead_here(server):
     followed = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert signed_in(server, {HEADER: "ann@example.org", **followed})
+    assert signed_in(server, {HEADER: "ann@example.org", **followed, "Sec-Fetch-Dest": "document"})
     assert signed_in(server, {HEADER: "ann@example.org", "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"})
 
 

@@ -134,6 +134,14 @@ def write_all(writer, sent):
         writer.write(line)
 
 
+def fill(fd):
+    """Write until nothing more goes in."""
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"-" * 4095 + b"\n")
+
+
 def drained(fd, until, patience_s=10.0):
     found, deadline = b"", time.monotonic() + patience_s
     os.set_blocking(fd, False)
@@ -161,6 +169,7 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_loses_nothing_at_first(pip
 @pytest.mark.parametrize("blocking", [True, False])
 def test_what_is_lost_is_counted_and_said(pipe, monkeypatch, blocking):
     reading, writing = pipe
+    fill(writing)
     os.set_blocking(writing, blocking)
     writer = LogWriter(writing, max_bytes=20_000)
     handler = logging.StreamHandler(writer)
