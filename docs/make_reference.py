@@ -51,8 +51,8 @@ directory talk to the running server through its socket there; without a server 
 
 _CODES: Final = """# Exit codes
 
-Made by `docs/make_reference.py` from the program itself. The unit of systemd does not restart after 2, 65 and 78: trying
-again would change nothing.
+Made by `docs/make_reference.py` from the program itself. The unit of systemd does not restart after 2, 65 and 78:
+trying again would change nothing.
 
 | code | meaning | what to do |
 | --- | --- | --- |

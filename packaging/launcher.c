@@ -215,6 +215,18 @@ claim(const char *path)
     return problem;
 }
 
+/* Tells whether somebody else could exchange what lies in a place, however it is protected itself. */
+static int
+belongs_to_others(const char *place)
+{
+    struct stat found;
+
+    if (stat(place, &found) < 0 || (found.st_mode & S_ISVTX)) {
+        return 0;
+    }
+    return (found.st_uid != 0 && found.st_uid != geteuid()) || (found.st_mode & S_IWOTH);
+}
+
 /* Makes the folder in `place`. Returns 0, or -1 with a reason said. */
 static int
 unpack_in(const char *place, const struct needs *needs, char *path)
@@ -223,6 +235,10 @@ unpack_in(const char *place, const struct needs *needs, char *path)
     unsigned long long bytes;
     int problem;
 
+    if (belongs_to_others(place)) {
+        say_reason(place, "may be changed by others");
+        return -1;
+    }
     clear_stale(place);
     if (statvfs(place, &found) < 0) {
         say_reason(place, errno == ENOENT ? "does not exist" : "cannot be read");

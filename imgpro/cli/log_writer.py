@@ -36,7 +36,9 @@ class LogWriter:
         """Take some whole lines."""
         data = text.encode("utf-8", "backslashreplace")
         with self._changed:
-            if self._waiting_bytes + len(data) > self._max_bytes:
+            # What its own thread says, of lines that were lost, has a place even then.
+            own = threading.current_thread() is self._thread
+            if not own and self._waiting_bytes + len(data) > self._max_bytes:
                 self._lost += data.count(b"\n")
                 return len(text)
             self._waiting.append(data)

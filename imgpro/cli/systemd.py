@@ -57,7 +57,8 @@ def last_words(unit: str, since: float) -> list[str]:
 def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a program of the system and return how it went. Raises OperatorError where it is not installed."""
     environment = frozen.system_environment()
-    environment["PATH"] = f"{environment.get('PATH') or _PLACES}:{_PLACES}"
+    # The system's places first: root may have been given somebody's PATH.
+    environment["PATH"] = ":".join(filter(None, (_PLACES, environment.get("PATH"))))
     path = shutil.which(program, path=environment["PATH"])
     if path is None:
         raise OperatorError(f"{program} is not installed.", Action("fix", label="install the package of systemd"))

@@ -145,10 +145,8 @@ class DataDir:
         if not path.exists():
             durable.write_file(path, secrets.token_hex(_KEY_BYTES).encode("ascii") + b"\n", 0o600)
             self.secret_was_made = True
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
         try:
-            self.secret = bytes.fromhex(path.read_text("ascii").strip())
+            self.secret = bytes.fromhex(_read_private(path).decode("ascii").strip())
         except ValueError:
             self.secret = b""
         if len(self.secret) != _KEY_BYTES:
@@ -218,6 +216,15 @@ def look_over(path: Path, database_dir: Path | None, known: KnownData | None) ->
     root = Path(os.path.abspath(path))
     home = Path(os.path.abspath(database_dir)) if database_dir is not None else root
     _recognise(root, home / DATABASE_NAME, known, accept=False)
+
+
+def _read_private(path: Path) -> bytes:
+    """Read a small file of ours and keep others from it. A link in its place is not followed: it may lead anywhere."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if os.fstat(fd).st_mode & 0o077:
+            os.fchmod(fd, 0o600)
+        return file.read(4 * _KEY_BYTES)
 
 
 def _recognise(root: Path, database: Path, known: KnownData | None, *, accept: bool) -> None:

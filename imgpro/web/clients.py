@@ -98,7 +98,7 @@ class Clients:
         peer = peer_address(request)
         if any(name in request.headers for name in _FOR_OTHERS):
             return not self.is_trusted(peer) or self.address(request) == (peer or "unix")
-        return _is_loopback(peer) and _NEARBY.fullmatch(request.headers.get("Host", "")) is None
+        return _is_loopback(peer) and not is_nearby(request.headers.get("Host", ""))
 
     def note_strangers(self, request: web.BaseRequest) -> None:
         """Note a proxy that speaks of others and is not believed: its operator has something to set."""
@@ -169,6 +169,11 @@ class Clients:
         if not origin.startswith(("http://", "https://")) or origin_of(origin) == origin_of(base):
             return base
         return origin_of(origin)
+
+
+def is_nearby(host: str) -> bool:
+    """Tell whether a Host is none of the internet's names: an address, or a name without a dot."""
+    return _NEARBY.fullmatch(host) is not None
 
 
 def origin_of(address: str) -> str:

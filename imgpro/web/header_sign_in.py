@@ -21,7 +21,7 @@ from imgpro.flows.vouched import Vouched
 from imgpro.model import Account, Role
 from imgpro.settings import HeaderSignIn as Section
 from imgpro.signing import Signer
-from imgpro.web.clients import Clients, origin_of, peer_address
+from imgpro.web.clients import Clients, is_nearby, origin_of, peer_address
 from imgpro.web.prefixes import PREFIX
 from imgpro.web.proxies import Peers
 
@@ -131,9 +131,12 @@ class HeaderSignIn:
 
     def _is_own_address(self, request: web.BaseRequest) -> bool:
         """Tell whether a request came under the site's own name: a name that a stranger's DNS leads here does not."""
-        host = self._clients.host(request)
+        host, sent = self._clients.host(request), request.headers.get("Host", "").lower()
         if self._clients.is_own_host(host):
-            return True
+            # Many proxies pass on whatever X-Forwarded-Host a script has put there; the Host no script can change.
+            if self._clients.is_own_host(sent) or is_nearby(sent):
+                return True
+            host = sent
         shown = "".join(char for char in host if char.isprintable())[:80]
         self._clients.notes.say(
             ("host", ""),
@@ -174,14 +177,17 @@ def _cookie(request: web.BaseRequest) -> str:
 def _is_for_another_site(request: web.BaseRequest, clients: Clients) -> bool:
     """Tell whether another site's page had the browser send this, other than by a link that somebody followed.
 
+    As with a cookie that is `Lax`, a frame in that page is none.
+
     No such page can read what a followed link shows; what its scripts fetch from us it could, since `/v1` lets scripts
     of any origin read. Browsers that do not say which site asked still name the origin of a script's request.
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
-        followed = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method in (
-            hdrs.METH_GET,
-            hdrs.METH_HEAD,
+        followed = (
+            request.headers.get("Sec-Fetch-Mode") == "navigate"
+            and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+            and request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
         )
         return site not in ("same-origin", "none") and not followed
     origin = request.headers.get(hdrs.ORIGIN)

@@ -479,6 +479,20 @@ def test_a_place_that_does_not_do_is_passed_over(program, options, tmp_path):
 
 
 @needs_root
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_place_where_others_could_exchange_it_is_passed_over(program, mode, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(mode)
+    if mode == 0o755:
+        os.chown(theirs, 65_534, 65_534)
+    told = ask(program, "doctor", "--json", "--data", str(tmp_path / "data"), env=bare(theirs))
+    found = {check["name"]: check["found"] for check in json.loads(told.stdout)}
+    assert " unpacked into /" in found["imgpro"]
+    assert str(theirs) not in found["imgpro"]
+
+
+@needs_root
 @pytest.mark.parametrize(("options", "words"), [("noexec", "noexec"), ("size=4m", "MB left")])
 def test_where_no_place_does_one_sentence_says_what_to_do(program, options, words, tmp_path):
     home = tmp_path / "home"

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +13,7 @@ import time
 import pytest
 
 from tests.crash.disks import disk
+from tests.fronts import free_port
 from tests.pictures import encoded, make_image
 from tests.released import hashes, unpacked
 from tests.servers import ROOT, UNLIMITED, running
@@ -32,11 +32,6 @@ def imgpro(*args, env=None, cwd=ROOT, text=True):
         check=False,
         timeout=60,
     )
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def bundle(*args, env=None):

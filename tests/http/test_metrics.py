@@ -212,14 +212,21 @@ def test_a_proxy_that_nobody_told_us_of_opens_it_to_nobody(counted):
 def test_a_socket_of_its_own_goes_with_the_server(tmp_path):
     path = tmp_path / "metrics.sock"
     with running(tmp_path / "data", {**ON, "IMGPRO_METRICS_LISTEN": f"unix:{path}"}) as server:
-        assert path.is_socket()
+        deadline = time.monotonic() + 20
+        while not path.is_socket():  # the banner comes a moment earlier
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.01)
         assert server.stop() == 0
         assert not path.exists()
 
 
 def test_a_listener_of_its_own(tmp_path):
     with running(tmp_path / "data", {**ON, "IMGPRO_METRICS_LISTEN": "127.0.0.1:0"}) as server:
-        port = int(re.search(r"metrics are told at http://127\.0\.0\.1:(\d+)/metrics", server.log())[1])
+        deadline = time.monotonic() + 20
+        while (told := re.search(r"metrics are told at http://127\.0\.0\.1:(\d+)/metrics", server.log())) is None:
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.01)
+        port = int(told[1])
         assert port != server.port
         assert plain(server.get("/metrics")) == plain(server.get("/nothing"))
         server.must_upload(PNG)
