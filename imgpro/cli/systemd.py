@@ -11,6 +11,7 @@ from imgpro import frozen
 from imgpro.errors import Action, OperatorError
 
 _PLACES: Final = "/usr/bin:/bin:/usr/sbin:/sbin"
+_PATIENCE_S: Final = 300.0  # a start may migrate a database first
 _RUNS: Final = Path("/run/systemd/system")  # sd_booted(3)
 
 
@@ -55,7 +56,7 @@ def last_words(unit: str, since: float) -> list[str]:
 
 
 def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of the system and return how it went. Raises OperatorError where it is not installed."""
+    """Run a program of the system and return how it went. Raises OperatorError where it is missing or hangs."""
     environment = frozen.system_environment()
     # The system's places first: root may have been given somebody's PATH.
     environment["PATH"] = ":".join(filter(None, (_PLACES, environment.get("PATH"))))
@@ -63,6 +64,17 @@ def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     if path is None:
         raise OperatorError(f"{program} is not installed.", Action("fix", label="install the package of systemd"))
     environment |= {"LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
-    return subprocess.run(  # noqa: S603 - by its absolute path, with words of our own
-        [path, *words], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=environment
-    )
+    try:
+        return subprocess.run(  # noqa: S603 - by its absolute path, with words of our own
+            [path, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            timeout=_PATIENCE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise OperatorError(
+            f"{program} has not answered for {_PATIENCE_S:.0f} s.", Action("fix", label="systemctl status, journalctl")
+        ) from None

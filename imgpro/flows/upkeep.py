@@ -222,10 +222,6 @@ class Upkeep:
         """Give free pages back to the disk and refresh the planner's statistics."""
         await self._db.maintain()
 
-    async def keep_ballast(self) -> None:
-        """Take the ballast again once the disk has room."""
-        await asyncio.to_thread(self._blobs.keep_ballast)
-
     async def note_uses(self) -> None:
         """Write down which derivatives were used last, so that a restart evicts the right ones."""
         await self._derivs.note_uses()

@@ -30,6 +30,7 @@ from imgpro.web.proxies import Peers
 
 log = logging.getLogger(__name__)
 
+_IDLE_S: Final = 75.0  # longer than Prometheus usually waits between two scrapes
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4  # what every version of Prometheus reads
 PATH: Final = "/metrics"
 _ANSWERS: Final = frozenset((hdrs.METH_GET, hdrs.METH_HEAD))
@@ -82,7 +83,8 @@ class MetricsDoor:
         self._metrics = metrics
         app = web.Application(client_max_size=1024)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        # aiohttp's own deadline for a silent connection is an hour.
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=_IDLE_S)
 
     async def open(self, sock: socket.socket) -> None:
         """Answer on a bound socket."""

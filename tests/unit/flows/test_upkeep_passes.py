@@ -225,7 +225,7 @@ async def test_pictures_from_before_the_clock_was_set_live_as_long_as_they_were_
 
 async def test_ballast_is_taken_when_there_is_room_and_given_up_when_there_is_none(house, monkeypatch):
     path = house.data.root / ".ballast"
-    await house.upkeep.keep_ballast()
+    house.blobs.keep_ballast()
     assert path.stat().st_blocks * 512 >= 4_000_000
     image = await house.store(b"last")
     write, calls = house.db.write, []
@@ -240,7 +240,7 @@ async def test_ballast_is_taken_when_there_is_room_and_given_up_when_there_is_no
     assert await house.remove.images([image.id]) == 1
     assert calls[:2] == [True, False]
     assert house.blob_names() == set()
-    await house.upkeep.keep_ballast()
+    house.blobs.keep_ballast()
     assert path.exists()
 
 
