@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from imgpro.cli import office
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.words import note
 from imgpro.errors import Action, ConfigError, ImgproError, ServerUnreachable
@@ -86,6 +85,8 @@ def _ask_own(loaded: Loaded, path: str) -> Reply:
     except (ConfigError, ServerUnreachable) as problem:
         data = data_dir(loaded)
         try:
+            from imgpro.cli import office  # loads asyncio, which whoever sends pictures does not wait for
+
             answer = office.ask_about(data, "readyz")
         except (ImgproError, OSError):
             answer = None
