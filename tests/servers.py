@@ -28,7 +28,7 @@ UNLIMITED = {
     "IMGPRO_ACCOUNTS_KEYS_PER_NETWORK_PER_HOUR": "unlimited",
     "IMGPRO_ACCOUNTS_REQUESTS_PER_MINUTE": "unlimited",
 }
-START_S = 30.0
+START_S = 60.0  # every start syncs the disk, which others may keep busy
 
 
 class Answer:
