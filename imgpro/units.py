@@ -179,8 +179,9 @@ def service_drop_in(
         lines += ["# The program is in a home directory.", "ProtectHome=read-only"]
     elif homes:
         lines.append("# Of the home directories it sees these alone.")
-        lines += ["ProtectHome=tmpfs", *(f"BindPaths={_word(str(place))}" for place in homes)]
-    lines.append(f"ReadWritePaths={words}")
+        lines += ["ProtectHome=tmpfs", *(f"BindPaths={_word(f'-{place}')}" for place in homes)]
+    # What is missing is for imgpro to tell: systemd would fail with words that nobody understands.
+    lines.append("ReadWritePaths=" + " ".join(_word(f"-{place}") for place in places))
     return "\n".join(lines) + "\n"
 
 

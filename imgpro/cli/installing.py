@@ -149,6 +149,7 @@ def texts(choice: Choice, settings: Settings, command: Sequence[str]) -> dict[Pa
 def install(choice: Choice) -> None:
     """Make this program a service that runs, or bring the one that is there up to date. Raises OperatorError."""
     settings = settings_of_service()
+    before = earlier()
     program = placing.this_program()
     files = texts(choice, settings, program.words)
     if program.packaged:
@@ -181,6 +182,8 @@ def install(choice: Choice) -> None:
     if AVAHI.parent.is_dir():
         placing.write(AVAHI, _avahi(place_of(choice, settings), settings))
     _start(choice, changed=changed)
+    if before is not None and before.data != choice.data:
+        note(f"until now it served {before.data}; what lies there was left, and is not served from {choice.data}")
     if not frozen.is_frozen():
         note(f"the service starts {shlex.join(program.words)}, which must stay where it is")
 
@@ -191,8 +194,10 @@ def _check_free(place: Place, settings: Settings) -> None:
     own: tuple[Listen, ...] = ()
     if systemd.is_active(units.SERVICE) or systemd.is_active(units.SOCKET):
         own = place_of(before, settings).addresses
+    # The same port elsewhere is given up before it is taken again.
+    ports = {address.port for address in own if address.kind == "tcp"}
     for address in place.addresses:
-        if address.kind == "tcp" and address not in own:
+        if address.kind == "tcp" and address.port not in ports:
             try:
                 sockets.bind(address).close()
             except StorageFault as problem:
@@ -326,6 +331,7 @@ def purge(choice: Choice, database_dir: str) -> list[str]:
     left: list[str] = []
     for folder in {choice.data, database_dir} - {""}:
         left += placing.empty_data_directory(Path(folder))
+    placing.forget_data_directories(Path(units.STATE_DIRECTORY))
     with contextlib.suppress(OSError):
         os.rmdir(units.STATE_DIRECTORY)  # which systemd has made; pictures in it are not those that were named
     placing.remove(CONFIG.parent)

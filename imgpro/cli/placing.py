@@ -18,6 +18,7 @@ import msgspec
 from imgpro import frozen, units
 from imgpro.cli import reaching, systemd
 from imgpro.errors import Action, DataDirMissing, OperatorError, StorageFault
+from imgpro.store.known import FOLDER as KNOWN_FOLDER
 from imgpro.store.layout import DATABASE_NAME, OWN_NAMES
 
 PROGRAM: Final = Path(units.PROGRAM)
@@ -199,6 +200,16 @@ def empty_data_directory(path: Path) -> list[str]:
         with contextlib.suppress(OSError):  # a disk is mounted at it
             path.rmdir()
     return [str(path / name) for name in left]
+
+
+def forget_data_directories(path: Path) -> None:
+    """Delete from the service's own directory what it remembered of data directories."""
+    with _reported(f"emptying {path}"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        held = reaching.opened(path)
+        try:
+            _remove_from(held, KNOWN_FOLDER)
+        finally:
+            os.close(held)
 
 
 def _remove_from(held: int, name: str) -> None:

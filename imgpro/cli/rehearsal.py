@@ -16,7 +16,16 @@ from imgpro import __version__
 from imgpro.cli import advice
 from imgpro.cli.options import data_dir
 from imgpro.cli.words import plain
-from imgpro.errors import Action, ConfigError, DataDirMissing, DataUnusable, ImgproError, OperatorError, StorageFull
+from imgpro.errors import (
+    Action,
+    ConfigError,
+    DataDirMissing,
+    DataUnusable,
+    ImgproError,
+    OperatorError,
+    StorageFault,
+    StorageFull,
+)
 from imgpro.forms import show_bytes
 from imgpro.sources import Gathered
 from imgpro.store import copies, dry_run, layout, room, schema
@@ -101,6 +110,10 @@ def _try(gathered: Gathered, tmp: Path | None, report: Report) -> None:
         )
     with contextlib.suppress(OSError):
         report.server = holder(data)
+    for place in {data, home}:
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            what = f"{place} lies on a file system that is mounted read-only."
+            report.problems.append(Problem(StorageFault.exit_code, what, "Mount it writable"))
     steps = schema.packaged_migrations()
     with _workplace(tmp, data, room.database_bytes(database)) as folder:
         copy = folder / layout.DATABASE_NAME

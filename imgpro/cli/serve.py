@@ -61,11 +61,28 @@ def serve(
     server = loaded.settings.server
     certificate = Certificate(server) if server.tls_cert else None
     sockets = listening_sockets(server)
+    _note_other_addresses(loaded, sockets)
     try:
         uvloop.run(_serve(loaded, load_again, logs, data, sockets, certificate, supervisor, hang_ups, accept=accept))
     finally:
         hang_ups.close()
         logs.close()
+
+
+def _note_other_addresses(loaded: Loaded, sockets: Bound) -> None:
+    """Warn where the settings name an address and systemd holds the socket of another."""
+    if loaded.sources.get("server.listen", "default") == "default" or any(
+        address.kind != "fd" for address, _ in sockets
+    ):
+        return
+    wanted = [parse_listen(text) for text in loaded.settings.server.listen]
+    held = {sock.getsockname()[:2] for _, sock in sockets if is_inet(sock)}
+    if any(at.kind == "tcp" and (at.host or "::", at.port) not in held for at in wanted):
+        log.warning(
+            "server.listen is not in use: systemd holds the socket, on %s; `sudo imgpro service install --listen ADDR` "
+            "moves it",
+            ", ".join(f"{host}:{port}" for host, port in sorted(held)) or "another address",
+        )
 
 
 async def _serve(

@@ -19,12 +19,14 @@ _TRIES = 3
 def quiet(path: Path) -> sqlite3.Connection:
     """Open a database for reading while nobody writes to it; nothing is made or changed. Raises sqlite3.Error."""
     if not _filled(path, "-wal") and not _filled(path, "-journal"):
-        return _checked(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None))
+        return _checked(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+        )
     try:
         return shared(path)
     except sqlite3.OperationalError:
         # A log without its index, as a copy of files leaves it: SQLite has to make the index to read the log.
-        return _checked(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None))
+        return _checked(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None))
 
 
 def shared(path: Path) -> sqlite3.Connection:
@@ -32,7 +34,7 @@ def shared(path: Path) -> sqlite3.Connection:
 
     Such a reader cannot checkpoint and never blocks the writer. Raises sqlite3.Error.
     """
-    uri = f"{path.as_uri()}?mode=ro&readonly_shm=1"
+    uri = f"{path.absolute().as_uri()}?mode=ro&readonly_shm=1"
     return _checked(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10))
 
 

@@ -162,6 +162,13 @@ def test_a_manager_is_told_everything_and_nobody_else_can_speak(manage):
     assert "/setup?" not in manager.log()
 
 
+def test_an_address_of_the_settings_that_the_socket_does_not_have_is_told(manage):
+    manager = manage(listener())
+    manager.start()
+    port = manager.listener.getsockname()[1]
+    assert f"server.listen is not in use: systemd holds the socket, on 127.0.0.1:{port}" in manager.log()
+
+
 def test_the_watchdogs_signal_shows_where_it_hung(manage):
     manager = manage(listener())
     manager.start()

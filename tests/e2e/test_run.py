@@ -115,6 +115,14 @@ def test_doctor_in_words_and_as_json(tmp_path):
     assert not data.exists(), "looking must change nothing"
 
 
+def test_doctor_takes_a_relative_path(tmp_path):
+    with running(tmp_path / "data", UNLIMITED):
+        pass
+    told = imgpro("doctor", "--data", os.path.relpath(tmp_path / "data", ROOT))
+    assert told.returncode == 0, told
+    assert "Traceback" not in told.stderr
+
+
 def test_doctor_is_red_when_the_data_directory_cannot_work(tmp_path):
     found = imgpro("doctor", "--data", "/proc/imgpro", "--json")
     assert found.returncode == 1

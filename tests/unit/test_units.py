@@ -79,33 +79,33 @@ def test_a_machine_says_where_its_data_is():
     text = units.service_drop_in(PurePosixPath("/srv/img"))
     assert "RequiresMountsFor=/srv/img\n" in text
     assert "Environment=IMGPRO_DATA=/srv/img\n" in text
-    assert "ReadWritePaths=/srv/img\n" in text
+    assert "ReadWritePaths=-/srv/img\n" in text
     assert "ProtectHome" not in text
 
 
 def test_a_database_on_another_disk_is_writable_too():
     text = units.service_drop_in(PurePosixPath("/mnt/nas/img"), PurePosixPath("/var/lib/imgpro-db"))
     assert "RequiresMountsFor=/mnt/nas/img /var/lib/imgpro-db\n" in text
-    assert "ReadWritePaths=/mnt/nas/img /var/lib/imgpro-db\n" in text
+    assert "ReadWritePaths=-/mnt/nas/img -/var/lib/imgpro-db\n" in text
 
 
 def test_of_the_homes_only_the_data_is_seen():
     text = units.service_drop_in(PurePosixPath("/home/Ann/img"))
-    assert "ProtectHome=tmpfs\nBindPaths=/home/Ann/img\n" in text
+    assert "ProtectHome=tmpfs\nBindPaths=-/home/Ann/img\n" in text
 
 
 def test_a_program_in_a_home_is_seen():
     text = units.service_drop_in(PurePosixPath("/home/Ann/img"), program=PurePosixPath("/home/Ann/imgpro/python"))
-    assert "ProtectHome=read-only\nReadWritePaths=/home/Ann/img\n" in text
+    assert "ProtectHome=read-only\nReadWritePaths=-/home/Ann/img\n" in text
 
 
 @pytest.mark.parametrize(
     ("path", "word"),
     [
-        ("/srv/my pictures", '"/srv/my pictures"'),
-        ("/srv/50%", "/srv/50%%"),
-        ('/srv/"a"', '"/srv/\\"a\\""'),
-        ("/srv/a\\b", '"/srv/a\\\\b"'),
+        ("/srv/my pictures", '"-/srv/my pictures"'),
+        ("/srv/50%", "-/srv/50%%"),
+        ('/srv/"a"', '"-/srv/\\"a\\""'),
+        ("/srv/a\\b", '"-/srv/a\\\\b"'),
     ],
 )
 def test_any_name_of_a_directory_can_be_said(path, word):
