@@ -299,6 +299,26 @@ def test_a_port_that_is_taken_is_told(service):
     box.run("imgpro", "service", "install", "--listen", ":80")
     service.server.port = 80
     assert service.server.get("/healthz").status == 200
+    # Its own port on fewer addresses, as for a proxy on the same machine, and back.
+    box.run("imgpro", "service", "install", "--listen", "127.0.0.1:80")
+    with pytest.raises(ConnectionRefusedError):
+        service.server.get("/healthz")
+    box.run("imgpro", "service", "install", "--listen", ":80")
+    assert service.server.get("/healthz").status == 200
+
+
+def test_a_data_directory_that_is_missing_is_told_by_imgpro(service):
+    box = service.box
+    box.run("systemctl", "stop", "imgpro.socket", "imgpro.service")
+    box.run("mv", "/srv/img", "/srv/away")
+    assert box.run("systemctl", "start", "imgpro.service", check=False).returncode != 0
+    assert service.show("ExecMainStatus") == "10"
+    assert not (box.root / "srv/img").exists()
+    box.run("mv", "/srv/away", "/srv/img")
+    service.wait(service.is_active, "active since the directory is back")
+    box.run("systemctl", "start", "imgpro.socket")
+    done = box.run("imgpro", "service", "install", "--data", "/srv/img")
+    assert "until now it served" not in done.stderr
 
 
 def test_uninstalling_leaves_the_pictures(service):
