@@ -63,12 +63,13 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
             return f"full: {free}, uploads need {needs}"
         if self.state == "low":
             return f"low: {free}, uploads are refused below {needs}"
-        return f"ok: {free}"
+        return free
 
     @property
     def sentence(self) -> str:
         """The same, with what disk it is."""
-        return f"{self.disk} {self.words}" if self.state == "unwritable" else f"{self.disk} is {self.words}"
+        link = {"unwritable": " ", "ok": " is ok: "}.get(self.state, " is ")
+        return f"{self.disk}{link}{self.words}"
 
 
 class _Place(msgspec.Struct, frozen=True):
