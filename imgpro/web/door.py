@@ -143,7 +143,8 @@ class Door(web.Server):
         if address is not None:
             # A client that takes nothing of its answer would keep its place for ever: the kernel ends it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stall_ms)
-        return network, address if network else None
+        # As people write it, for the log: a socket for both kinds says ::ffff:192.0.2.1.
+        return network, address.removeprefix("::ffff:") if network and address else None
 
     def leave(self, network: str) -> None:
         """Give a place back."""
