@@ -82,10 +82,10 @@ class Server:
             stdout=self._log,
             preexec_fn=self._preexec,
         )
-        read_from = len(self.log())
+        read_from = len(self._written())
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self.log()[read_from:])
+            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self._written()[read_from:])
             if match:
                 self.port = int(match[1])
                 return self
@@ -95,6 +95,11 @@ class Server:
         raise AssertionError(f"the server did not start:\n{self.log()}")
 
     def log(self) -> str:
+        """What it has written; a thread of its own writes, so that the last line may be a moment late."""
+        time.sleep(0.1)
+        return self._written()
+
+    def _written(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 

@@ -238,7 +238,7 @@ def test_a_missing_original_is_a_404_and_an_error_in_the_log(tmp_path):
         kept = blob.read_bytes()
         blob.unlink()
         assert server.get(f"/t/{found['id']}.webp").status == 404
-        assert blob.name in server.log()
+        assert wait_for(lambda: blob.name in server.log())
         blob.write_bytes(kept)
         assert server.get(f"/t/{found['id']}.webp").status == 200
 
