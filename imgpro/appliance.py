@@ -58,7 +58,6 @@ class Appliance:
         self.data = data
         self.db = db
         self.pool = pool
-        self.draining = False
         self.sources: Mapping[str, str] = {}
         self.waiting: tuple[Difference, ...] = ()  # settings that were read again, and need a restart
         self.followers: list[Callable[[Settings], None]] = []  # of the layers above: called after every `apply`
@@ -212,7 +211,7 @@ class Appliance:
 
     def drain(self) -> None:
         """Say that the server stops: what has no end of its own ends, and nothing like it begins."""
-        self.draining = self.readiness.draining = True
+        self.readiness.draining = True
         self.events.close()
 
     async def close(self) -> None:

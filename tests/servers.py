@@ -187,6 +187,27 @@ class Server:
         return office.perform(load({}, None, {}), self.data, command, values)
 
 
+def send_as_given(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    body: bytes | None = None,
+) -> Answer:
+    """Send one request with these headers in this order, a name twice if it is there twice; a Host if there is none."""
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    connection.putrequest(method, path, skip_host=True)
+    if "host" not in {name.lower() for name, _ in pairs}:
+        connection.putheader("Host", "img.test")
+    for name, value in pairs:
+        connection.putheader(name, value)
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    response = connection.getresponse()
+    return Answer(response.status, response.headers, response.read())
+
+
 def bearer(key: str | None) -> dict[str, str]:
     """Return the header that carries a key."""
     return {} if key is None else {"Authorization": f"Bearer {key}"}

@@ -207,9 +207,9 @@ class BlobStore:
         gone. Blocking (a few system calls)."""
         self.data.check_there()
         free = self.data.free_space()
-        if free.bytes - wanted_bytes < self._reserve_bytes():
+        if free.free_bytes - wanted_bytes < self._reserve_bytes():
             raise StorageFull
-        if free.inodes is not None and free.inodes < MIN_FREE_INODES:
+        if free.free_inodes is not None and free.free_inodes < MIN_FREE_INODES:
             raise StorageFull
 
     def keep_ballast(self) -> None:

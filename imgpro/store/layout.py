@@ -18,11 +18,12 @@ from typing import Final, NoReturn
 import msgspec
 
 from imgpro.errors import Action, DataDirLocked, DataDirMissing, DataUnusable, StorageFault
-from imgpro.store import durable
+from imgpro.store import durable, room
 from imgpro.store.ballast import BALLAST_BYTES, Ballast
 from imgpro.store.holder import LOCK_NAME as _LOCK
 from imgpro.store.known import FOLDER as KNOWN_FOLDER
 from imgpro.store.known import KnownData
+from imgpro.store.room import FileSystem
 
 LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
@@ -53,13 +54,6 @@ class FormatFile(msgspec.Struct, frozen=True):
     layout: int
     hash: str
     instance_id: str
-
-
-class Free(msgspec.Struct, frozen=True):
-    """Room left for this user. `inodes` is None on file systems that do not count them."""
-
-    bytes: int
-    inodes: int | None
 
 
 class Presence(Enum):
@@ -122,7 +116,7 @@ class DataDir:
 
     def _settle(self) -> None:
         """Fill in what is missing; a start that was killed half-way is simply continued."""
-        if self.free_space().bytes < BALLAST_BYTES:
+        if self.free_space().free_bytes < BALLAST_BYTES:
             self.ballast.release()
         if not (self.root / _FORMAT).exists():
             marker = FormatFile(LAYOUT_VERSION, HASH_NAME, str(uuid.uuid4()))
@@ -185,13 +179,9 @@ class DataDir:
                 Action("wait", label="Try again later, or ask the operator to mount it again", seconds=60),
             )
 
-    def free_space(self) -> Free:
-        """Ask the file system how much room is left. Blocking; raises StorageFault."""
-        try:
-            found = os.statvfs(self.root)
-        except OSError as error:
-            raise durable.fault(error, "asking for free space") from error
-        return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+    def free_space(self) -> FileSystem:
+        """Ask the file system of the pictures how much room is left. Blocking; raises StorageFault."""
+        return room.file_system(self.root)
 
     def close(self) -> None:
         """Give the locks back; idempotent."""

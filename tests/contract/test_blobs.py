@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from imgpro.errors import Busy, FileTooLarge, ImgproError, NotFound, StorageFault, StorageFull
 from imgpro.store.blobs import BlobStore, Staged
-from imgpro.store.layout import DataDir, Free
+from imgpro.store.layout import DataDir
+from imgpro.store.room import FileSystem
 
 LIMIT = 8 * 1024 * 1024
 
@@ -328,19 +329,19 @@ async def test_a_short_write_loses_nothing(store, monkeypatch):
 
 
 async def test_the_reserve_is_kept_free(store, monkeypatch):
-    free = Free(1_000_000, 10_000)
+    free = FileSystem(1, 2_000_000, 1_000_000, 10_000)
     monkeypatch.setattr(store.data, "free_space", lambda: free)
     store._reserve_bytes = lambda: 500_000
     await put(store, b"x" * 400_000)
     with pytest.raises(StorageFull) as caught:
         await put(store, b"x" * 600_000)
     assert caught.value.status == 507
-    free = Free(1_000_000, 10)
+    free = FileSystem(1, 2_000_000, 1_000_000, 10)
     with pytest.raises(StorageFull):
         await put(store, b"x")
     with pytest.raises(StorageFull):
         store.check_room()
-    free = Free(1_000_000, None)
+    free = FileSystem(1, 2_000_000, 1_000_000, None)
     store.check_room(400_000)
 
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser import ARGS, LAN, WATCH, Watch
+from tests.built import built_executable
 from tests.servers import UNLIMITED, running
 
 
@@ -19,6 +20,27 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def key(server):
     return server.new_key("ann@example.org")
+
+
+@pytest.fixture
+def gallery(visit, server, key):
+    """What opens the gallery of the account that a module's `key` belongs to."""
+    from tests.galleries import opener  # needs playwright, which not every machine has
+
+    return opener(visit, server, key)
+
+
+@pytest.fixture(scope="module")
+def program():
+    return built_executable()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """The folder that the executable unpacks itself into."""
+    found = tmp_path / "unpack"
+    found.mkdir()
+    return found
 
 
 @pytest.fixture(scope="module")

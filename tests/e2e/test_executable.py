@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 import imgpro.imaging.engine  # noqa: F401  # registers AVIF for reading the answers
-from tests.built import ask, bare, built_executable
+from tests.built import ask, bare
 from tests.pictures import encoded, film, make_image
 from tests.servers import ROOT, UNLIMITED, Server, held_open, multipart
 from tests.terminals import at_terminal
@@ -32,19 +32,6 @@ PNG = encoded(make_image("RGB", (900, 700)), "PNG")
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF", "gif": "GIF"}
 MARKER = ".imgpro-unpacked"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
-
-
-@pytest.fixture(scope="module")
-def program():
-    return built_executable()
-
-
-@pytest.fixture
-def place(tmp_path):
-    """The folder that the executable unpacks itself into."""
-    found = tmp_path / "unpack"
-    found.mkdir()
-    return found
 
 
 @contextlib.contextmanager

@@ -8,23 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.built import ask, bare, built_executable, built_folder
+from tests.built import ask, bare, built_folder
 from tests.servers import ROOT
-
-
-@pytest.fixture(scope="module")
-def program():
-    return built_executable()
-
-
-@pytest.fixture
-def place(tmp_path):
-    """The folder that the executable unpacks itself into."""
-    found = tmp_path / "unpack"
-    found.mkdir()
-    return found
 
 
 def test_every_part_has_its_licence_and_none_binds_the_whole(program, place):

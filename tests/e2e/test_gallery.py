@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from tests.archives import backdate
 from tests.axe import serious
-from tests.galleries import PICTURES, SIZES, chosen, fill, opener, pick, shows, tiles, with_times
+from tests.galleries import PICTURES, SIZES, chosen, fill, pick, shows, tiles, with_times
 from tests.pictures import encoded, film, make_image
 from tests.servers import UNLIMITED, Server, multipart
 from tests.signed_in import by_key
@@ -43,11 +43,6 @@ def server(tmp_path_factory):
 @pytest.fixture
 def key(server):
     return server.new_key(f"ann{next(NUMBERS)}@example.org")
-
-
-@pytest.fixture
-def gallery(visit, server, key):
-    return opener(visit, server, key)
 
 
 # Looking

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.galleries import PICTURES, does, fill, leaves, media, opener, pick, shows, tiles
+from tests.galleries import PICTURES, does, fill, leaves, media, pick, shows, tiles
 from tests.servers import UNLIMITED, running
 
 pytestmark = pytest.mark.browser
@@ -23,11 +23,6 @@ def server(tmp_path_factory):
 @pytest.fixture
 def key(server):
     return server.new_key(f"ann{next(NUMBERS)}@example.org")
-
-
-@pytest.fixture
-def gallery(visit, server, key):
-    return opener(visit, server, key)
 
 
 @pytest.fixture

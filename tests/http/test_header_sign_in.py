@@ -12,7 +12,7 @@ import pytest
 from imgpro.errors import ConfigError
 from imgpro.sources import load
 from tests.pictures import encoded, make_image
-from tests.servers import UNLIMITED, Answer, multipart, running
+from tests.servers import UNLIMITED, multipart, running, send_as_given
 from tests.signed_in import FORM, claimed, cookie_of
 
 JPEG = encoded(make_image("RGB", (40, 30)), "JPEG")
@@ -43,24 +43,9 @@ def ask(server, method, path, headers=(), body=None, peer=PROXY):
     """Send one request as it stands, from an address of choice; `headers` may name one twice."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(peer, 0))
     try:
-        return ask_on(connection, method, path, headers, body)
+        return send_as_given(connection, method, path, headers, body)
     finally:
         connection.close()
-
-
-def ask_on(connection, method, path, headers=(), body=None):
-    pairs = list(headers.items() if isinstance(headers, dict) else headers)
-    given = {name.lower() for name, _ in pairs}
-    connection.putrequest(method, path, skip_host="host" in given or "host" not in given)
-    if "host" not in given:
-        connection.putheader("Host", "img.test")
-    for name, value in pairs:
-        connection.putheader(name, value)
-    if body is not None:
-        connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body)
-    response = connection.getresponse()
-    return Answer(response.status, response.headers, response.read())
 
 
 def logged(server, words):
@@ -230,7 +215,7 @@ def test_what_is_not_one_plain_address_is_nobody(server, headers):
     with contextlib.closing(connection):
         if " " in headers[0][0]:
             connection.putheader = lambda name, value: connection._buffer.append(f"{name}: {value}".encode("latin-1"))
-        answer = ask_on(connection, "GET", "/dashboard/account", headers)
+        answer = send_as_given(connection, "GET", "/dashboard/account", headers)
     assert answer.status in (303, 400)
 
 
@@ -253,10 +238,10 @@ def test_a_cookie_does_not_help_where_the_header_names_nobody(server):
 def test_requests_on_one_connection_of_a_proxy_are_each_their_own(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     with contextlib.closing(connection):
-        assert ask_on(connection, "GET", "/dashboard/account", {HEADER: "ann@example.org"}).status == 200
-        assert ask_on(connection, "GET", "/dashboard/account").status == 303
-        assert b"bea@" in ask_on(connection, "GET", "/dashboard/account", {HEADER: "bea@example.org"}).body
-        assert ask_on(connection, "GET", "/v1/keys").status == 401
+        assert send_as_given(connection, "GET", "/dashboard/account", {HEADER: "ann@example.org"}).status == 200
+        assert send_as_given(connection, "GET", "/dashboard/account").status == 303
+        assert b"bea@" in send_as_given(connection, "GET", "/dashboard/account", {HEADER: "bea@example.org"}).body
+        assert send_as_given(connection, "GET", "/v1/keys").status == 401
 
 
 @pytest.mark.parametrize(

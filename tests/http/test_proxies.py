@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.pictures import encoded, make_image
-from tests.servers import UNLIMITED, Answer, multipart, running
+from tests.servers import UNLIMITED, multipart, running, send_as_given
 from tests.signed_in import claimed
 
 PNG = encoded(make_image("RGB", (40, 30)), "PNG")
@@ -27,18 +27,8 @@ def server(tmp_path_factory):
 def ask(server, headers, method="GET", path="/llms.txt", body=None, peer=PROXY):
     """Send one request with these headers, in this order, a name twice if it is there twice."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(peer, 0))
-    pairs = list(headers.items() if isinstance(headers, dict) else headers)
     with contextlib.closing(connection):
-        connection.putrequest(method, path, skip_host=True)
-        if "host" not in {name.lower() for name, _ in pairs}:
-            connection.putheader("Host", "img.test")
-        for name, value in pairs:
-            connection.putheader(name, value)
-        if body is not None:
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
+        return send_as_given(connection, method, path, headers, body)
 
 
 def base(server, headers, **more):

@@ -182,9 +182,9 @@ def test_close_gives_the_lock_back_and_a_failed_start_keeps_none(tmp_path):
 def test_free_space_is_what_the_file_system_says(tmp_path, monkeypatch):
     data = open_and_close(tmp_path)
     free = data.free_space()
-    assert free.bytes > 0
+    assert free.free_bytes > 0
     real = os.statvfs(tmp_path)
     fields = list(real)
     fields[5] = 0  # f_files: file systems without an inode table say 0
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
-    assert data.free_space().inodes is None
+    assert data.free_space().free_inodes is None
