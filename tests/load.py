@@ -50,8 +50,10 @@ class Load:
         self._key: str | None = None
         self.statuses: Counter[int] = Counter()
         self.wrong: list[str] = []
+        self._turns = [0] * clients  # requests that each has begun
         self._threads = [
-            threading.Thread(target=self._run, args=(random.Random(seed * 100 + n),)) for n in range(clients)
+            threading.Thread(target=self._run, args=(number, random.Random(seed * 100 + number)))
+            for number in range(clients)
         ]
 
     def start(self) -> "Load":
@@ -90,14 +92,23 @@ class Load:
             assert time.monotonic() < deadline, f"only {len(self.kept)} uploads, {self.statuses}\n{self._server.log()}"
             time.sleep(0.01)
 
+    def wait_for_everyone(self, timeout_s: float = 60.0) -> None:
+        """Go on until every client has an answer to what it had asked by now."""
+        deadline = time.monotonic() + timeout_s
+        before = list(self._turns)
+        while not all(now > then for now, then in zip(self._turns, before, strict=True)):
+            assert time.monotonic() < deadline, f"a client hangs, {self.statuses}\n{self._server.log()}"
+            time.sleep(0.002)
+
     def merge(self, other: "Load") -> None:
         """Take over what an earlier run is owed; a picture it was unsure of stays so."""
         self.kept = {**other.kept, **self.kept}
         self.deleted = {**other.deleted, **self.deleted}
 
-    def _run(self, dice: random.Random) -> None:
+    def _run(self, number: int, dice: random.Random) -> None:
         twin = small_png(random.Random(7))  # all clients share some of their pictures
         while not self._stop.is_set():
+            self._turns[number] += 1
             try:
                 if self.kept and dice.random() < self._deletes:
                     self._delete(dice)

@@ -223,7 +223,7 @@ export class Grid {
   draw() {
     const seen = scrollY - this.top();
     this.foot = seen + innerHeight;
-    const fast = Math.abs(scrollY - this.was) > innerHeight * FAST;
+    const fast = this.flies();
     this.was = scrollY;
     const [from, to] = [seen - innerHeight * AHEAD, seen + innerHeight * (1 + AHEAD)];
     const needed = [];
@@ -243,9 +243,18 @@ export class Grid {
     const first = needed.find((row) => row.top + row.height > seen) ?? needed[0];
     this.mark(first);
     clearTimeout(this.settled);
-    if (fast) this.settled = setTimeout(() => this.release(), SETTLED_MS);
+    if (fast) this.settle();
     else this.release();
     this.drawn(first?.name ?? "", seen);
+  }
+
+  flies() {
+    return Math.abs(scrollY - this.was) > innerHeight * FAST;
+  }
+
+  // Where frames take long, the next one is already on its way when the time is over.
+  settle() {
+    this.settled = setTimeout(() => (this.flies() ? this.settle() : this.release()), SETTLED_MS);
   }
 
   // One tile is a stop of the Tab key: the one that was used last, or the first in the window.

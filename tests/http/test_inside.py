@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import random
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -149,10 +150,19 @@ def test_a_full_queue_is_503_with_a_time_to_come_back(tmp_path, run):
 # Deletion
 
 
-async def started(here):
-    """Wait until a worker has the job."""
+@contextlib.asynccontextmanager
+async def in_the_middle(here):
+    """Wait until a worker has the job, and let it not go on before the end of the block."""
     while not here.appliance.pool.status().busy:
         await asyncio.sleep(0)
+    held = tree(os.getpid())[1:]
+    for pid in held:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("form", ["png", "webp?size=l"])
@@ -162,9 +172,9 @@ def test_a_picture_deleted_while_it_is_transformed_leaves_nothing(tmp_path, run,
             found = await here.must_upload(jpeg())
             await here.appliance.derivs.settled()
             view = asyncio.create_task(here.get(f"/t/{found['id']}.{form}"))
-            await started(here)
-            assert (await here.delete(found)).status == 200
-            assert (await here.get(f"/t/{found['id']}.{form}")).status == 404
+            async with in_the_middle(here):
+                assert (await here.delete(found)).status == 200
+                assert (await here.get(f"/t/{found['id']}.{form}")).status == 404
             assert (await view).status == 404
             assert here.appliance.hot.held_bytes == 0
             await here.appliance.derivs.settled()
@@ -180,8 +190,8 @@ def test_the_other_link_to_the_same_bytes_lives_on(tmp_path, run):
             body = jpeg()
             first, second = await here.must_upload(body), await here.must_upload(body)
             views = [asyncio.create_task(here.get(f"/t/{found['id']}.png")) for found in (first, second)]
-            await started(here)
-            assert (await here.delete(first)).status == 200
+            async with in_the_middle(here):
+                assert (await here.delete(first)).status == 200
             mine, others = await asyncio.gather(*views)
             assert mine.status == 404
             assert others.status == 200
