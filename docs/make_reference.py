@@ -17,7 +17,7 @@ import msgspec
 
 from imgpro import forms
 from imgpro.cli.commands import cli
-from imgpro.errors import EXIT_CODES
+from imgpro.exit_codes import EXIT_CODES
 from imgpro.flows.live import NEEDS_RESTART
 from imgpro.settings import Settings
 from imgpro.sources import variables_of

@@ -10,6 +10,7 @@ from imgpro.flows.accounts import Accounts
 from imgpro.flows.archive import Archives
 from imgpro.flows.browse import Browse
 from imgpro.flows.change import Change
+from imgpro.flows.errands import Errands
 from imgpro.flows.events import Events
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.figures import Figures
@@ -108,8 +109,13 @@ class Appliance:
         )
         self.overview = Overview(settings, db, data, self.derivs, self.ring)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.ring)
+        self._build_keeping()
         self.readiness = Readiness(db, self.room, pool, self.mail)
         self.figures = Figures(data, db, self.derivs, pool, self.ingest, self.serve, self.room)
+
+    def _build_keeping(self) -> None:
+        """Build what looks after the data: long work that the operator or the clock asks for."""
+        self.errands = Errands()
 
     def _build_accounts(self) -> None:
         """Build what knows who may do what."""
@@ -152,6 +158,7 @@ class Appliance:
         data_path: Path,
         *,
         serving: bool = True,
+        workers: bool = False,
         sources: Mapping[str, str] | None = None,
         log_lines: LogLines | None = None,
         known: KnownData | None = None,
@@ -161,7 +168,8 @@ class Appliance:
 
         `sources` and `log_lines` are for the operator to see: where each setting came from, and the log's last lines.
         `known` and `accept` are as for `DataDir.open`.
-        Without `serving` neither workers nor mail are started: enough for the operator's commands.
+        Without `serving` neither workers nor mail are started: enough for the operator's commands, but for those that
+        take or make pictures and ask for `workers`.
         Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault, WorkersUnusable, ConfigError.
         """
         async with contextlib.AsyncExitStack() as parts:
@@ -172,7 +180,7 @@ class Appliance:
             data.remember()
             pool = Pool(pool_settings(settings.imaging, settings.uploads))
             parts.push_async_callback(pool.close)
-            if serving:
+            if serving or workers:
                 try:
                     await pool.start()
                 except ChildGone:
@@ -224,6 +232,7 @@ class Appliance:
             for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
                 parts.push_async_callback(close)
             parts.push_async_callback(self.ring.note_uses)
+            parts.push_async_callback(self.errands.close)
             parts.push_async_callback(self.sign_in.close)
             parts.push_async_callback(self.mail.stop)
 

@@ -37,7 +37,7 @@ Knows nothing of HTTP libraries, SQL or pictures. Arguments are positional, beca
 keyword-only arguments cannot be unpickled.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -286,6 +286,15 @@ class StorageFull(ImgproError):
     action = Action("wait", label="Try again later, or ask the operator to make room", seconds=3600)
 
 
+class ImageDamaged(ImgproError):
+    """The disk has changed the original, or lost it; its bytes are not served. A backup may still have them."""
+
+    status = 503
+    code = "image_damaged"
+    message = "This picture was damaged on the server's disk."
+    action = Action("wait", label="Ask the operator to restore it from a backup", seconds=3600)
+
+
 class OperatorError(ImgproError):
     """Met on the command line only; `fix` is the line printed after `Try:`."""
 
@@ -306,6 +315,24 @@ class DataUnusable(OperatorError):
     """The data was written by a newer imgpro, by another program, or is damaged."""
 
     exit_code = 65
+
+
+class DoneInPart(OperatorError):
+    """Some of it could not be done, and was named."""
+
+    exit_code = 3
+
+
+class BackupUnusable(OperatorError):
+    """A backup is not there, incomplete, damaged, or of another server."""
+
+    exit_code = 65
+
+
+class TargetFault(OperatorError):
+    """Where backups go could not be reached, read or written."""
+
+    exit_code = 74
 
 
 class ServerUnreachable(OperatorError):
@@ -340,30 +367,6 @@ class ConfigError(OperatorError):
     """A setting is wrong; the message names it, its value and the form it should have."""
 
     exit_code = 78
-
-
-EXIT_CODES: Final = {
-    0: ("It worked.", ""),
-    1: ("It failed, or a check found something wrong.", "Read the sentence on standard error."),
-    2: ("The command line was not understood.", "`imgpro COMMAND --help` shows what it takes."),
-    10: (
-        "The data directory is missing, empty where it was not before, or holds what imgpro did not make.",
-        "Mount its disk, or name another directory with --data.",
-    ),
-    11: ("Another imgpro uses this data directory.", "Stop that one; its process id is in the message."),
-    65: (
-        "The data was written by a newer imgpro, or is damaged.",
-        "Start the newer version again, or restore the copy that the message names. See upgrade.md.",
-    ),
-    69: ("No server answered.", "Start it, or name its address."),
-    74: (
-        "The disk refused: full, read-only, no locks, an address in use, or a read or write that failed.",
-        "The message names the path or the address. See disk-full.md.",
-    ),
-    78: ("A setting is wrong.", "`imgpro config check` lists every mistake with the form that is expected."),
-    130: ("It was interrupted by Ctrl+C; of a server: by a second one while it was stopping.", ""),
-}
-"""What each exit code of the program means, and what to do about it."""
 
 
 def by_code(code: str, message: str) -> ImgproError:

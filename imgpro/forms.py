@@ -40,7 +40,7 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def secret(self) -> bool:
         """Tell whether the value must not be shown anywhere."""
-        return self.name in ("password", "checkout_secret")
+        return self.name in ("password", "checkout_secret", "s3_secret")
 
     @property
     def variable(self) -> str:

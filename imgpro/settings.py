@@ -242,6 +242,42 @@ class Imports(_Section, frozen=True):
     per_hour: Annotated[int | None, Meta(description="Import attempts per address in an hour, or `unlimited`.")] = 60
 
 
+class Backup(_Section, frozen=True):
+    """Copies of database and pictures, from which everything can be had again."""
+
+    to: Annotated[
+        str,
+        Meta(
+            description="Where they go: a directory, best on another disk, or `s3://bucket/folder`. Empty: `backups/` "
+            "in the data directory, which helps against mistakes and not against a broken disk."
+        ),
+    ] = ""
+    daily: Annotated[bool, Meta(description="Make one every day.")] = True
+    at: Annotated[str, Meta(description="When, as hour and minute of local time, e.g. `03:30`.")] = "03:30"
+    keep: Annotated[int, Meta(ge=1, description="How many are kept; older ones go after each new one.")] = 7
+    verify_s: Annotated[
+        int | None,
+        Meta(description="How often the newest is restored to try it out, e.g. `30d`; `unlimited`: never."),
+    ] = 30 * 86400
+    s3_endpoint: Annotated[
+        str, Meta(description="Address of the object store, e.g. `https://s3.example.org`. Empty: Amazon's.")
+    ] = ""
+    s3_region: Annotated[str, Meta(description="Its region, where it has some.")] = "us-east-1"
+    s3_key_id: Annotated[str, Meta(description="Its access key. Empty: as the AWS_* variables say.")] = ""
+    s3_secret: Annotated[str, Meta(description="The secret of that key.")] = ""
+
+
+class Scrub(_Section, frozen=True):
+    """Reading all originals again, to find bytes that the disk has changed."""
+
+    every_s: Annotated[
+        int | None, Meta(description="How long one round takes, e.g. `30d`, or `unlimited`: never by itself.")
+    ] = 30 * 86400
+    max_rate_bytes: Annotated[
+        int, Meta(ge=1024, description="Most bytes read a second, so that visitors do not notice.")
+    ] = 20 * MIB
+
+
 class Imaging(_Section, frozen=True):
     """The worker processes that decode and transform."""
 
@@ -340,6 +376,8 @@ class Settings(_Section, frozen=True):
     plans: Plans = Plans()
     mail: Mail = Mail()
     imports: Imports = Imports()
+    backup: Backup = Backup()
+    scrub: Scrub = Scrub()
     imaging: Imaging = Imaging()
     cache: Cache = Cache()
     pages: Pages = Pages()

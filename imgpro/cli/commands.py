@@ -10,15 +10,22 @@ import click
 from imgpro import __version__
 from imgpro.cli.accounts import accounts, setup_link
 from imgpro.cli.asking import health
+from imgpro.cli.backing_up import backup
+from imgpro.cli.bringing_in import import_pictures
+from imgpro.cli.checking import check
 from imgpro.cli.configuring import config, paths
 from imgpro.cli.hang_ups import HangUps
 from imgpro.cli.integrations import integrations
 from imgpro.cli.licences import licenses
 from imgpro.cli.manual import completion, man
 from imgpro.cli.options import config_option, data_dir, data_option
+from imgpro.cli.rebuilding import rebuild
+from imgpro.cli.retaining import retention
+from imgpro.cli.scrubbing import scrub
 from imgpro.cli.sending import login, logout, upload
 from imgpro.cli.service import service
 from imgpro.cli.supporting import support_bundle
+from imgpro.cli.taking_out import export_pictures
 from imgpro.cli.upgrading import upgrade_check
 from imgpro.cli.words import plain
 from imgpro.errors import ImgproError
@@ -136,3 +143,10 @@ cli.add_command(service)
 cli.add_command(licenses)
 cli.add_command(man)
 cli.add_command(completion)
+cli.add_command(backup)
+cli.add_command(scrub)
+cli.add_command(check)
+cli.add_command(rebuild)
+cli.add_command(import_pictures)
+cli.add_command(export_pictures)
+cli.add_command(retention)

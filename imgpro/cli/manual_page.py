@@ -16,7 +16,8 @@ from typing import Final
 import click
 import msgspec
 
-from imgpro import __version__, errors, forms
+from imgpro import __version__, forms
+from imgpro.exit_codes import EXIT_CODES
 from imgpro.settings import Settings
 from imgpro.sources import variables_of
 
@@ -83,7 +84,7 @@ def manual_page(root: click.Command) -> str:
         *_section("ENVIRONMENT", *_table(_VARIABLES)),
         *_section("FILES", *_table(_FILES), ".PP", "In the data directory:", *_table(_DATA_FILES)),
         *_section("SIGNALS", *_table(_SIGNALS)),
-        *_section("EXIT STATUS", *_table((str(code), " ".join(words)) for code, words in errors.EXIT_CODES.items())),
+        *_section("EXIT STATUS", *_table((str(code), " ".join(words)) for code, words in EXIT_CODES.items())),
         *_section("SEE ALSO", r"\fBsystemd.service\fR(5), \fBsystemctl\fR(1), \fBjournalctl\fR(1)"),
     ]
     return "\n".join(lines) + "\n"

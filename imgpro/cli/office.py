@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from imgpro import errors
 from imgpro.errors import Action, DataDirMissing, ImgproError, OperatorError
@@ -16,6 +18,7 @@ from imgpro.sources import Loaded
 from imgpro.store.layout import ADMIN_SOCKET
 
 LOOK_DEADLINE_S: Final = 10.0
+SHOW_S: Final = 0.1
 DEADLINE_S: Final = 600.0  # deleting all pictures of an account takes its time
 
 
@@ -24,19 +27,79 @@ def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any])
 
     Raises the command's own error, DataDirMissing, DataDirLocked, and what opening a data directory raises.
     """
-    try:
-        there = (data / "FORMAT").exists()
-    except PermissionError:
-        raise _not_ours(data) from None
-    if not there:
-        raise DataDirMissing(
-            f"There is no data directory of imgpro at {data}.", Action("fix", label="Name it with --data DIR")
-        )
+    _look_for_data(data)
     answer = _ask_server(data, command, values)
     if answer is not None:
         return answer
     _refuse_foreign_root(data)
     return asyncio.run(_perform_here(loaded, data, command, values))
+
+
+def errand(
+    loaded: Loaded,
+    data: Path,
+    kind: str,
+    values: Mapping[str, Any],
+    show: Callable[[Mapping[str, Any]], None],
+    *,
+    workers: bool = False,
+) -> dict[str, Any]:
+    """Have long work done on a data directory and return its result; `show` is told how it stands, again and again.
+
+    Broken off with Ctrl+C, the work ends as well. `workers`: it takes or makes pictures. Raises the work's own error,
+    and what `perform` raises.
+    """
+    _look_for_data(data)
+    answer = _exchange(data, "POST", f"errand/{kind}", json.dumps(dict(values)).encode())
+    if answer is None:
+        _refuse_foreign_root(data)
+        return asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers))
+    path = f"errand/{answer['errand']}"
+    try:
+        while answer["state"] == "running":
+            show(answer)
+            answer = _exchange(data, "GET", path, None)
+            if answer is None:
+                raise errors.ServerUnreachable("The server has stopped, and the work with it.")
+    except KeyboardInterrupt:
+        _exchange(data, "DELETE", path, None)
+        raise
+    show(answer)
+    return _outcome(answer)
+
+
+async def _errand_here(
+    loaded: Loaded,
+    data: Path,
+    kind: str,
+    values: Mapping[str, Any],
+    show: Callable[[Mapping[str, Any]], None],
+    *,
+    workers: bool,
+) -> dict[str, Any]:
+    from imgpro.appliance import Appliance  # a server that runs needs none of this here
+
+    appliance = await Appliance.start(loaded.settings, data, serving=False, workers=workers)
+    try:
+        report = appliance.errands.start(kind, values)
+        while report.state == "running":
+            report = await appliance.errands.ended(report.errand, SHOW_S)
+            show(msgspec.structs.asdict(report))
+    finally:
+        await appliance.close()
+    return _outcome(msgspec.structs.asdict(report))
+
+
+def _outcome(report: Mapping[str, Any]) -> dict[str, Any]:
+    if report["state"] == "done":
+        result: dict[str, Any] = report["result"]
+        return result
+    if report["state"] == "stopped":
+        raise OperatorError("It was broken off.")
+    told = report["error"]
+    problem = _as_error(told)
+    problem.exit_code = told["exit_code"]
+    raise problem
 
 
 def ask_about(data: Path, what: str) -> dict[str, Any] | None:
@@ -45,6 +108,17 @@ def ask_about(data: Path, what: str) -> dict[str, Any] | None:
     Raises ServerUnreachable, OperatorError.
     """
     return _exchange(data, "GET", what, None, allowed=(503,), deadline_s=LOOK_DEADLINE_S)
+
+
+def _look_for_data(data: Path) -> None:
+    try:
+        there = (data / "FORMAT").exists()
+    except PermissionError:
+        raise _not_ours(data) from None
+    if not there:
+        raise DataDirMissing(
+            f"There is no data directory of imgpro at {data}.", Action("fix", label="Name it with --data DIR")
+        )
 
 
 def _ask_server(data: Path, command: str, values: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -77,14 +77,16 @@ class Operate:
             "delete-picture": self._delete_picture,
         }
 
+    def offer(self, command: str, work: Callable[[Values], Awaitable[dict[str, Any]]]) -> None:
+        """Make known how a command of another part is carried out."""
+        self._commands[command] = work
+
     async def perform(self, command: str, values: Values) -> dict[str, Any]:
         """Carry out a command and return what it has to say, as plain data. Raises NotFound, ValidationError, ..."""
         found = self._commands.get(command)
         if found is None:
             raise NotFound(f"There is no command {command}.")
         return await found(values)
-
-    # Claiming a new server
 
     async def claimed(self) -> bool:
         """Tell whether this server has an operator."""

@@ -29,7 +29,7 @@ LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
 DATABASE_NAME: Final = "imgpro.db"
 ADMIN_SOCKET: Final = "admin.sock"  # where the command line talks to the server that runs
-_DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups")
+_DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups", "journal", "quarantine")
 _FORMAT: Final = "FORMAT"
 _KEY_FILE: Final = "secret.key"
 _KEY_BYTES: Final = 32
@@ -73,6 +73,8 @@ class DataDir:
         self.cache = root / "cache"
         self.tmp = root / "tmp"
         self.backups = root / "backups"
+        self.journal = root / "journal"
+        self.quarantine = root / "quarantine"
         self.database = database_dir / DATABASE_NAME
         # Beside the database: it is the one that cannot go on without room.
         self.ballast = Ballast(database_dir / _BALLAST)

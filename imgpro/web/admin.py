@@ -1,24 +1,31 @@
 """The operator's door into a running server: a socket in the data directory that only its owner can open.
 
-`POST /{command}` with JSON values; the answer is what `Operate.perform` returns. `GET /readyz` tells
-how well the server is. Who may open the socket may read the database as well, so there is no other check.
+`POST /{command}` with JSON values; the answer is what `Operate.perform` returns. Long work is begun with
+`POST /errand/{kind}`, looked at with `GET /errand/{name}` and broken off with `DELETE`. `GET /readyz` tells how well
+the server is. Who may open the socket may read the database as well, so there is no other check.
 """
 
 import contextlib
 import logging
 import os
 import socket
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import ImgproError
+from imgpro.flows.errands import Report
 from imgpro.settings import Uploads
 from imgpro.store.layout import ADMIN_SOCKET
 from imgpro.web import respond
 from imgpro.web.bodies import Pace, read_json
 from imgpro.web.health import reasons
+
+LOOK_S: Final = 0.25  # how long a look at an errand waits for its end
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +38,9 @@ class AdminDoor:
         self._path = appliance.data.root / ADMIN_SOCKET
         app = web.Application()
         app.router.add_post("/{command}", self._post)
+        app.router.add_post("/errand/{kind}", self._start_errand)
+        app.router.add_get("/errand/{name}", self._look_at_errand)
+        app.router.add_delete("/errand/{name}", self._stop_errand)
         app.router.add_get("/readyz", self._get_readyz)
         app.router.add_get("/log", self._get_log)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -61,14 +71,43 @@ class AdminDoor:
         return respond.json({"lines": rows})
 
     async def _post(self, request: web.Request) -> web.Response:
-        try:
+        async def work() -> dict[str, Any]:
             values = await read_json(request, Pace(Uploads()))
-            return respond.json(await self._appliance.operate.perform(request.match_info["command"], values))
+            return await self._appliance.operate.perform(request.match_info["command"], values)
+
+        return await self._answer(work())
+
+    async def _start_errand(self, request: web.Request) -> web.Response:
+        async def work() -> dict[str, Any]:
+            values = await read_json(request, Pace(Uploads()))
+            return _plain(self._appliance.errands.start(request.match_info["kind"], values))
+
+        return await self._answer(work())
+
+    async def _look_at_errand(self, request: web.Request) -> web.Response:
+        async def work() -> dict[str, Any]:
+            return _plain(await self._appliance.errands.ended(request.match_info["name"], LOOK_S))
+
+        return await self._answer(work())
+
+    async def _stop_errand(self, request: web.Request) -> web.Response:
+        async def work() -> dict[str, Any]:
+            return _plain(await self._appliance.errands.stop(request.match_info["name"]))
+
+        return await self._answer(work())
+
+    async def _answer(self, work: Awaitable[dict[str, Any]]) -> web.Response:
+        try:
+            return respond.json(await work)
         except ImgproError as problem:
             return respond.error(problem, self._appliance.home.base)
         except Exception:
             log.exception("an operator's command failed")
             return respond.error(ImgproError())
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    return msgspec.structs.asdict(report)
 
 
 def _bind(path: Path) -> socket.socket:

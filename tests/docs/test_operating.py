@@ -10,7 +10,8 @@ import pytest
 
 from imgpro import forms
 from imgpro.cli.commands import cli
-from imgpro.errors import EXIT_CODES, OperatorError
+from imgpro.errors import OperatorError
+from imgpro.exit_codes import EXIT_CODES
 from imgpro.sources import variables_of
 from tests.docs.test_readme import shell_lines
 from tests.pictures import encoded, make_image

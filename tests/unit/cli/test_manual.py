@@ -12,10 +12,11 @@ from pathlib import Path
 import click
 import pytest
 
-from imgpro import errors, forms
+from imgpro import forms
 from imgpro.cli import completing
 from imgpro.cli.commands import cli
 from imgpro.cli.manual_page import manual_page
+from imgpro.exit_codes import EXIT_CODES
 from imgpro.sources import variables_of
 from imgpro.store import layout
 from tests.terminals import at_terminal
@@ -83,7 +84,7 @@ def test_every_setting_variable_and_exit_code_is_there(shown: str) -> None:
     for field in forms.fields():
         assert f"{field.name} = {forms.show_value(field, field.default)}" in shown, field.path
         assert ", ".join(variables_of(field)) in shown
-    for code, (meaning, _) in errors.EXIT_CODES.items():
+    for code, (meaning, _) in EXIT_CODES.items():
         assert re.search(rf"^ +{code} +{re.escape(meaning[:20])}", shown, re.MULTILINE), code
 
 
