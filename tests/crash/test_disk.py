@@ -12,6 +12,7 @@ import pytest
 from tests.crash.disks import disk
 from tests.law import check_answers, check_disk
 from tests.load import Kept, Load, small_png
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, Server, leftovers, running
 
 pytestmark = pytest.mark.crash
@@ -23,13 +24,6 @@ ENV = {
     "IMGPRO_LOG_ACCESS": "false",
 }
 MB = 1 << 20
-
-
-def wait_until(condition, timeout_s=15.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def large_png(seed):

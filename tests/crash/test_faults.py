@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from imgpro.imaging.children import zygote_command, zygote_environment
-from tests.crash.test_server import all_back, busy, busy_upload, descendants, wait_until, workers
+from tests.crash.test_server import all_back, busy, busy_upload, descendants, workers
 from tests.law import check_answers, check_disk
 from tests.load import Load, small_png
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, Server, leftovers, running
 
 pytestmark = pytest.mark.crash

@@ -22,6 +22,7 @@ from imgpro.store.layout import DataDir
 from tests.crash.disks import disk
 from tests.law import check_answers, check_disk
 from tests.load import Load, small_png
+from tests.patience import wait_until
 from tests.servers import ROOT, UNLIMITED, Server, held_open, multipart, running
 
 pytestmark = pytest.mark.crash
@@ -54,13 +55,6 @@ def used(data: Path, env: dict[str, str], *args: str) -> str:
         path = server.must_upload(PNG, "a.png")["src"].removeprefix(server.base)
         assert server.stop() == 0
     return path
-
-
-def wait_until(condition, timeout_s=15.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 # Gone at the start

@@ -15,9 +15,10 @@ import pytest
 
 from imgpro.store import room
 from tests.crash.disks import disk
-from tests.crash.test_disk import ENV, MB, kept_of, large_png, wait_until
+from tests.crash.test_disk import ENV, MB, kept_of, large_png
 from tests.law import check_disk
 from tests.load import small_png
+from tests.patience import wait_until
 from tests.servers import leftovers, running
 from tests.signed_in import claimed
 
@@ -138,7 +139,7 @@ def test_a_disk_without_inodes(tmp_path):
         shutil.rmtree(folder)
         wait_until(lambda: uploads_again(server), 5)
         assert readiness(server)["checks"]["disk"] != "failed"
-        assert leftovers(server.data) == []
+        wait_until(lambda: leftovers(server.data) == [])
         assert "Traceback" not in server.log()
 
 

@@ -14,6 +14,7 @@ from imgpro.store.durable import POINTS
 from tests.containers import encode, picture
 from tests.law import cached_digests, check_answers, check_disk
 from tests.load import Load, small_png
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, Server, leftovers, running
 
 pytestmark = pytest.mark.crash
@@ -38,13 +39,6 @@ def descendants(pid: int) -> list[int]:
 def workers(server: Server) -> list[int]:
     """Return the processes that decode: the children of the zygote."""
     return [pid for parent in descendants(server.pid) for pid in descendants(parent)]
-
-
-def wait_until(condition, timeout_s=15.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def restart_and_check(server: Server, load: Load, kills: int = 1) -> None:

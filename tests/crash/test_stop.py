@@ -23,6 +23,7 @@ import pytest
 from tests.crash.test_server import busy_upload, descendants
 from tests.law import check_disk
 from tests.load import small_png
+from tests.patience import wait_until
 from tests.servers import ROOT, UNLIMITED, Server, bearer, held_open, multipart, running
 from tests.signed_in import by_key
 
@@ -35,13 +36,6 @@ ENV = {
     "IMGPRO_LOG_ACCESS": "false",
     "IMGPRO_SERVER_STOP_DEADLINE_S": "15",
 }
-
-
-def wait_until(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def is_large(path: Path) -> bool:
@@ -255,7 +249,10 @@ def test_ctrl_c_at_a_terminal_goes_to_all_and_ends_the_work_first(tmp_path):
 
 def test_other_signals(tmp_path):
     """Those that mean nothing to a server do nothing; SIGQUIT ends it at once, as it ends any program."""
-    with running(tmp_path / "data", ENV) as server:
+    # Whoever starts the tests in the background may have had SIGQUIT ignored, and that is inherited.
+    server = Server(tmp_path / "data", ENV, preexec=lambda: signal.signal(signal.SIGQUIT, signal.SIG_DFL))
+    try:
+        server.start()
         path = f"/t/{server.must_upload(small_png(random.Random(1)), 'x.png')['id']}.png"
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGWINCH, signal.SIGHUP):
             server.process.send_signal(number)
@@ -267,6 +264,8 @@ def test_other_signals(tmp_path):
         assert server.get(path).status == 200
         assert server.stop() == 0
         assert check_disk(server.data) == 0
+    finally:
+        server.close()
 
 
 def test_the_port_is_free_again_at_once(tmp_path):

@@ -24,6 +24,7 @@ from PIL import Image
 
 import imgpro.imaging.engine  # noqa: F401  # registers AVIF for reading the answers
 from tests.built import ask, bare
+from tests.patience import comes_true
 from tests.pictures import encoded, film, make_image
 from tests.servers import ROOT, UNLIMITED, Server, held_open, multipart
 from tests.terminals import at_terminal
@@ -61,15 +62,6 @@ def gone(pid):
         return dead and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return True
-
-
-def wait_until(condition, timeout_s=30.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def unpacked(place):
@@ -215,7 +207,7 @@ def test_workers_share_what_was_unpacked_once(program, place, tmp_path):
         workers = children(zygote)
         assert workers
         os.kill(zygote, signal.SIGKILL)
-        assert wait_until(lambda: server.upload(encoded(make_image("L", (300, 200)), "PNG"), "b.png").status == 201)
+        assert comes_true(lambda: server.upload(encoded(make_image("L", (300, 200)), "PNG"), "b.png").status == 201)
         done.set()
         counting.join()
         assert most == 1
@@ -265,7 +257,7 @@ def test_a_signal_while_it_unpacks_leaves_nothing(program, place, number):
     process = subprocess.Popen(
         [str(program), "version"], env=bare(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert wait_until(lambda: unpacked(place))
+    assert comes_true(lambda: unpacked(place))
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode in (-number, 128 + number, 130, 1, 0)
@@ -296,7 +288,7 @@ def test_after_kill_9_nothing_is_lost_and_the_next_start_clears_up(program, plac
         family = [python, *children(python)]
         kill(server.pid, python)
         server.process.wait(30)
-        assert wait_until(lambda: all(map(gone, family))), "nobody may live on alone"
+        assert comes_true(lambda: all(map(gone, family))), "nobody may live on alone"
         left = unpacked(place)
         if kill is not kill_both:
             assert left == []
@@ -321,7 +313,7 @@ def test_an_upload_under_way_is_finished_when_the_loader_is_killed(program, plac
             time.sleep(0.3)
             answer = rest()
         assert answer.status == 201
-        assert wait_until(lambda: gone(python))
+        assert comes_true(lambda: gone(python))
         server.start()
         assert server.get(f"/t/{answer.json()['id']}.png").status == 200
 
@@ -409,7 +401,7 @@ def test_an_upgrade_in_its_place_does_not_disturb_a_running_server(program, plac
         held = [os.readlink(path) for path in Path(f"/proc/{python}/fd").iterdir()]
         assert f"{mine} (deleted)" in held
         os.kill(children(python)[0], signal.SIGKILL)
-        assert wait_until(lambda: server.upload(PNG, "a.png").status == 201), server.log()
+        assert comes_true(lambda: server.upload(PNG, "a.png").status == 201), server.log()
         made = server.must_upload(PNG, "a.png")
         for path in (f"/t/{made['id']}.avif?size=s", "/api/examples", "/dashboard", "/metrics", f"/{made['id']}"):
             assert server.get(path).status < 500, path

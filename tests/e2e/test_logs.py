@@ -9,10 +9,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.patience import wait_until
 from tests.pictures import encoded, make_image
 from tests.servers import ROOT, UNLIMITED, Answer, Server, bearer, running
 from tests.signed_in import FORM, SignedIn, cookie_of
@@ -20,13 +20,6 @@ from tests.smtp import PASSWORD, Postman, serving
 from tests.wire import Wire
 
 PNG = encoded(make_image("RGB", (64, 48)), "PNG")
-
-
-def wait_until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 class UnixConnection(http.client.HTTPConnection):

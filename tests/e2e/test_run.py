@@ -19,6 +19,7 @@ import pytest
 
 from tests.law import check_answers, check_disk
 from tests.load import Load, small_png
+from tests.patience import comes_true
 from tests.servers import ROOT, UNLIMITED, Server, multipart, running
 
 PNG = small_png(random.Random(1))
@@ -53,15 +54,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(condition, timeout_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # Words
@@ -372,7 +364,7 @@ def test_a_stop_finishes_the_upload_under_way_and_nothing_else_is_let_in(tmp_pat
         old = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
         assert keep_alive(old, "/readyz") == 200
         server.process.send_signal(number)
-        assert wait_until(lambda: refuses(server.port))
+        assert comes_true(lambda: refuses(server.port))
         assert server.process.poll() is None
         assert keep_alive(old, "/readyz") == 503, "who is connected already is told"
         old.close()
@@ -402,7 +394,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
         sock, _ = half_upload(server)
         time.sleep(0.3)
         server.process.send_signal(signal.SIGINT)
-        assert wait_until(lambda: refuses(server.port))
+        assert comes_true(lambda: refuses(server.port))
         children = family(server.pid)
         server.process.send_signal(signal.SIGINT)  # within a moment it is the same one, passed on by another process
         time.sleep(0.5)
@@ -410,7 +402,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(5) == 130
         sock.close()
-        assert wait_until(lambda: not any(map(alive, children)), 2)
+        assert comes_true(lambda: not any(map(alive, children)), 2)
         server.start()
         assert check_disk(server.data) == 0
 
@@ -440,7 +432,7 @@ def test_no_worker_outlives_the_server(tmp_path):
         children = family(server.pid)
         assert len(children) == 3, "a zygote and two workers"
         server.stop(signal.SIGKILL)
-        assert wait_until(lambda: not any(map(alive, children)), 2)
+        assert comes_true(lambda: not any(map(alive, children)), 2)
         server.start()
         children = family(server.pid)
         assert server.stop() == 0
@@ -463,10 +455,10 @@ def test_idle_workers_that_die_are_replaced(tmp_path):
         for pid in before:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: not any(map(alive, before)))
-        assert wait_until(lambda: server.get("/readyz").status == 200)
+        assert comes_true(lambda: not any(map(alive, before)))
+        assert comes_true(lambda: server.get("/readyz").status == 200)
         assert server.upload(PNG).status == 201
-        assert wait_until(lambda: len([pid for pid in family(server.pid) if alive(pid)]) == 3)
+        assert comes_true(lambda: len([pid for pid in family(server.pid) if alive(pid)]) == 3)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing the user needs root")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.containers import encode, picture
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, leftovers, multipart, running
 from tests.wire import Wire, ask, assert_shape, complaints
 
@@ -52,7 +53,7 @@ def unharmed(tight):
     deadline = time.monotonic() + 8
     while leftovers(tight.data) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert leftovers(tight.data) == []
+    wait_until(lambda: leftovers(tight.data) == [])
     assert complaints(tight, NOT_BELIEVED) == []
     assert SECRET not in tight.log()
     assert not re.search(r"token=|sig=|[?]", tight.log().partition("  pid ")[2])  # after the banner with its link

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.containers import encode, picture
+from tests.patience import wait_until
 from tests.pictures import encoded, make_image
 from tests.servers import bearer, blobs, leftovers, multipart, running
 
@@ -182,7 +183,7 @@ def test_a_large_body_is_never_held(tmp_path):
         assert memory_kb(server) - before < 12_000
         answer = send(server, {"file": text_of(body + bytes(10_000))})
         assert (answer.status, answer.json()["error"]) == (413, "file_too_large")
-        assert leftovers(server.data) == []
+        wait_until(lambda: leftovers(server.data) == [])
         assert blobs(server.data) == []
 
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from tests.containers import encode, picture
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, blobs, leftovers, running
 from tests.wire import assert_shape, complaints
 
@@ -182,7 +183,7 @@ def tidy(importer, peer):
     deadline = time.monotonic() + 5
     while leftovers(importer.data) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert leftovers(importer.data) == []
+    wait_until(lambda: leftovers(importer.data) == [])
     assert complaints(importer, "fetch_failed") == []
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.containers import encode, picture
+from tests.patience import wait_until
 from tests.servers import UNLIMITED, blobs, leftovers, running
 from tests.wire import Wire, ask, assert_shape, complaints
 
@@ -26,7 +27,7 @@ def settled(server):
     deadline = time.monotonic() + 10
     while leftovers(server.data) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert leftovers(server.data) == []
+    wait_until(lambda: leftovers(server.data) == [])
 
 
 def rows(server, question):
@@ -258,7 +259,7 @@ def test_below_the_reserve_reading_and_deleting_go_on(tmp_path):
         answer = ask(server, b"PUT /v1/upload/x HTTP/1.1\r\n%sContent-Length: 9\r\n\r\n" % HOST)
         assert_shape(answer, 507, "storage_full")
         assert_shape(server.upload(PNG), 507, "storage_full")
-        assert leftovers(data) == []
+        wait_until(lambda: leftovers(data) == [])
         assert server.get(f"/t/{found['id']}.png").body == PNG
         assert server.get(f"/t/{found['id']}.webp?size=s").status == 200
         assert server.get(f"/{kept['id']}").status == 200

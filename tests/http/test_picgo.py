@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.containers import encode, picture
+from tests.patience import wait_until
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, bearer, blobs, leftovers, multipart, running
 
@@ -135,7 +136,7 @@ def test_one_bad_file_takes_back_the_others(tmp_path, count):
         assert message.startswith("not es.txt: ")
         assert ("The one before it was not kept." in message) is (count == 1)
         assert ("None of the 3 before it was kept." in message) is (count == 3)
-        assert leftovers(server.data) == []
+        wait_until(lambda: leftovers(server.data) == [])
         assert len(blobs(server.data)) == (1 if kept else 0)
         if kept:
             assert server.get(kept["src"]).status == 200
