@@ -65,7 +65,8 @@ def _skewed(count: int) -> list[float]:
 class _Maker:
     """Makes rows that look like an archive of screenshots and photographs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = True) -> None:
+        self._shared = shared
         self._random = random.Random(7)
         self._tag_weights, self._namespace_weights = _skewed(len(TAGS)), _skewed(len(NAMESPACES))
         self._created_ms = BEGUN_MS
@@ -74,7 +75,7 @@ class _Maker:
         draw = self._random.random
         for seq in range(1, count + 1):
             self._created_ms += 1 + int(draw() * 200_000)
-            blob = int(draw() * BLOBS)
+            blob = int(draw() * BLOBS) if self._shared else seq - 1
             kind = FORMATS[blob % len(FORMATS)]
             tags = json.dumps(self._tags(seq))
             namespace = None
@@ -116,10 +117,14 @@ class _Maker:
 
 
 class Archive:
-    """A data directory with one account that has very many pictures, without their bytes."""
+    """A data directory with one account that has very many pictures, without their bytes.
 
-    def __init__(self, data: Path) -> None:
+    `shared`: ten pictures have the same bytes; else each has its own.
+    """
+
+    def __init__(self, data: Path, *, shared: bool = True) -> None:
         self.data = data
+        self.shared = shared
         self.key = ids.new_key()
         self.account = 0
         self.signer = Signer(b"-" * 32)
@@ -169,12 +174,12 @@ class Archive:
         conn.execute("BEGIN IMMEDIATE")
         # Sorted once at the end is much faster than one by one.
         later = _set_aside(conn)
-        _insert_blobs(conn)
+        _insert_blobs(conn, BLOBS if self.shared else PICTURES)
         conn.executemany(
             "INSERT INTO images (seq, id, blob, format, stored_bytes, name, description, public, created_ms, account, "
             "key, namespace, tags, origin, metadata_removed) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'upload', '[]')",
-            _Maker().rows(PICTURES, self.account, key),
+            _Maker(shared=self.shared).rows(PICTURES, self.account, key),
         )
         for sql in DERIVED.split(";"):
             conn.execute(sql)
@@ -211,13 +216,13 @@ def _set_aside(conn: sqlite3.Connection) -> list[str]:
     return [sql for _, _, sql in rows]
 
 
-def _insert_blobs(conn: sqlite3.Connection) -> None:
+def _insert_blobs(conn: sqlite3.Connection, count: int) -> None:
     conn.executemany(
         "INSERT INTO blobs (seq, digest, format, stored_bytes, width, height, frames, has_alpha, placeholder, phash, "
         f"created_ms) VALUES (?, ?, ?, ?, 1920, 1080, 1, 0, '{PLACEHOLDER}', ?, {BEGUN_MS})",
         (
             (n + 1, blake2s(b"%d" % n).digest(), FORMATS[n % len(FORMATS)], 100_000 + n, n * 0x9E3779B97F4A7C15 % 2**62)
-            for n in range(BLOBS)
+            for n in range(count)
         ),
     )
 

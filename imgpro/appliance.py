@@ -8,21 +8,29 @@ from imgpro import __version__
 from imgpro.errors import ImgproError, WorkersUnusable
 from imgpro.flows.accounts import Accounts
 from imgpro.flows.archive import Archives
+from imgpro.flows.backups import Backups
+from imgpro.flows.bring_in import BringIn
 from imgpro.flows.browse import Browse
 from imgpro.flows.change import Change
+from imgpro.flows.checkup import Checkup
 from imgpro.flows.errands import Errands
 from imgpro.flows.events import Events
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.figures import Figures
+from imgpro.flows.healing import Healing
 from imgpro.flows.home import Home
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.importing import Importing
 from imgpro.flows.ingest import Ingest
+from imgpro.flows.journal import Journaling
+from imgpro.flows.keeping import Keeping
 from imgpro.flows.keyring import KeyRing
+from imgpro.flows.leaving import Leaving
 from imgpro.flows.live import Difference
 from imgpro.flows.log_lines import LogLines
 from imgpro.flows.mail import Mail
 from imgpro.flows.making import Making
+from imgpro.flows.old_links import OldLinks
 from imgpro.flows.operate import Operate
 from imgpro.flows.overview import Overview
 from imgpro.flows.quota import Quota
@@ -30,10 +38,14 @@ from imgpro.flows.readiness import Readiness
 from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.replays import Replays
+from imgpro.flows.retention import Retention
+from imgpro.flows.retention_commands import RetentionCommands
+from imgpro.flows.scrub import Scrub
 from imgpro.flows.serve import Serve
 from imgpro.flows.sessions import Sessions
 from imgpro.flows.sign_in import SignIn
 from imgpro.flows.tickets import Tickets
+from imgpro.flows.traces import Traces
 from imgpro.flows.upgrades import Upgrades
 from imgpro.flows.upkeep import Upkeep
 from imgpro.flows.vouched import Vouched
@@ -47,18 +59,21 @@ from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.journal import Journal
 from imgpro.store.known import KnownData
 from imgpro.store.layout import DataDir
+from imgpro.store.quarantine import Quarantine
 
 
 class Appliance:
     """All parts of one running server. Make it with `Appliance.start`, end it with `close`."""
 
-    def __init__(self, settings: Settings, data: DataDir, db: Database, pool: Pool) -> None:
+    def __init__(self, settings: Settings, data: DataDir, db: Database, pool: Pool, journal: Journal) -> None:
         self.settings = settings
         self.data = data
         self.db = db
         self.pool = pool
+        self.journal = Journaling(db, data, journal)
         self.sources: Mapping[str, str] = {}
         self.waiting: tuple[Difference, ...] = ()  # settings that were read again, and need a restart
         self.followers: list[Callable[[Settings], None]] = []  # of the layers above: called after every `apply`
@@ -73,7 +88,11 @@ class Appliance:
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
         self.events = Events()
         making = Making()
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast, self.events)
+        quarantine = Quarantine(data)
+        self.healing = Healing(db, self.blobs, self.derivs, self.hot, making, quarantine)
+        self.remove = Remove(
+            db, self.blobs, self.derivs, self.records, self.hot, making, data.ballast, self.events, quarantine
+        )
         self._build_accounts()
         self.ingest = Ingest(
             settings.uploads,
@@ -110,12 +129,36 @@ class Appliance:
         self.overview = Overview(settings, db, data, self.derivs, self.ring)
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, self.ring)
         self._build_keeping()
-        self.readiness = Readiness(db, self.room, pool, self.mail)
-        self.figures = Figures(data, db, self.derivs, pool, self.ingest, self.serve, self.room)
+        self.readiness = Readiness(db, self.room, pool, self.mail, self.keeping)
+        self.figures = Figures(data, db, self.derivs, pool, self.ingest, self.serve, self.room, self.keeping)
 
     def _build_keeping(self) -> None:
         """Build what looks after the data: long work that the operator or the clock asks for."""
         self.errands = Errands()
+        self.errands.offer("journal-renew", self.journal.errand)
+        self.traces = Traces(self.db, self.data)
+        self.leaving = Leaving(self.db, self.ring, self.remove, self.traces, self.journal, lambda: self.log_lines)
+        self.operate.offer("delete-look", self.leaving.look)
+        self.errands.offer("delete-account", self.leaving.carry_out)
+        self.retention = Retention(self.db, self.remove, self.upkeep)
+        RetentionCommands(self.retention, self.home, self.operate)
+        self.serve.suspect = self.healing.suspect
+        self.scrub = Scrub(self.settings.scrub, self.db, self.blobs, self.healing)
+        self.errands.offer("scrub", self.scrub.errand)
+        self.checkup = Checkup(
+            self.db, self.blobs, self.derivs, self.remove, self.healing, self.scrub, self.journal
+        )
+        self.errands.offer("check", self.checkup.errand)
+        self.backups = Backups(
+            lambda: self.settings.backup, self.db, self.data, self.errands, __version__, self.healing.suspect
+        )
+        self.healing.fetch = self.backups.fetch
+        self.keeping = Keeping(self.db, self.backups, self.journal, lambda: self.settings.scrub)
+        self.old_links = OldLinks(self.db)
+        self.bring_in = BringIn(self.db, self.ingest, self.fetcher, self.plans, self.old_links)
+        self.operate.offer("bring-in-look", self.bring_in.look)
+        self.operate.offer("bring-in-accounts", self.bring_in.add_accounts)
+        self.operate.offer("bring-in-links", self.bring_in.add_links)
 
     def _build_accounts(self) -> None:
         """Build what knows who may do what."""
@@ -175,7 +218,8 @@ class Appliance:
         async with contextlib.AsyncExitStack() as parts:
             data = DataDir.open(data_path, _database_dir(settings), known=known, accept=accept)
             parts.callback(data.close)
-            db = await Database.open(data.database, data.backups, data.instance_id, __version__)
+            journal = Journal(data.journal, data.instance_id)
+            db = await Database.open(data.database, data.backups, data.instance_id, __version__, follower=journal)
             parts.push_async_callback(db.close)
             data.remember()
             pool = Pool(pool_settings(settings.imaging, settings.uploads))
@@ -185,7 +229,7 @@ class Appliance:
                     await pool.start()
                 except ChildGone:
                     raise WorkersUnusable() from None
-            appliance = cls(settings, data, db, pool)
+            appliance = cls(settings, data, db, pool, journal)
             appliance.sources = sources or {}
             appliance.log_lines = log_lines or appliance.log_lines
             await appliance.room.look()
@@ -214,6 +258,7 @@ class Appliance:
         self.fetcher.apply(settings.imports)
         self.overview.apply(settings)
         self.room.apply(settings.storage)
+        self.scrub.apply(settings.scrub)
         for follow in self.followers:
             follow(settings)
 
@@ -232,6 +277,8 @@ class Appliance:
             for close in (self.db.close, self.blobs.close, self.derivs.close, self.pool.close, self.serve.drain):
                 parts.push_async_callback(close)
             parts.push_async_callback(self.ring.note_uses)
+            parts.push_async_callback(self.healing.close)
+            parts.push_async_callback(self.leaving.close)
             parts.push_async_callback(self.errands.close)
             parts.push_async_callback(self.sign_in.close)
             parts.push_async_callback(self.mail.stop)

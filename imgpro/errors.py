@@ -27,6 +27,7 @@
        +- DataDirMissing             exit 10
        +- DataDirLocked              exit 11
        +- DataUnusable               exit 65
+       +- SourceUnusable             exit 1
        +- ServerUnreachable          exit 69
        +- StorageFault               exit 74
        |  +- StorageUnwritable       507 storage_full        exit 74
@@ -251,8 +252,10 @@ class RateLimited(ImgproError):
 
 
 class FetchFailed(ImgproError):
-    """The other server gave nothing usable for an import."""
+    """The other server gave nothing usable for an import. `answered` is its status, `wait_s` what it asks to wait."""
 
+    answered: int = 0
+    wait_s: int = 0
     status = 502
     code = "fetch_failed"
     message = "The address did not answer with a picture."
@@ -333,6 +336,10 @@ class TargetFault(OperatorError):
     """Where backups go could not be reached, read or written."""
 
     exit_code = 74
+
+
+class SourceUnusable(OperatorError):
+    """What pictures are to be taken over from is not there, or is not what it should be."""
 
 
 class ServerUnreachable(OperatorError):

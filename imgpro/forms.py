@@ -17,6 +17,7 @@ RENAMED: Final[dict[str, str]] = {}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|kib|mb|mib|gb|gib|tb|tib)?", re.IGNORECASE)
 _BYTE_UNITS: Final = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _SPAN_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -40,7 +41,7 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def secret(self) -> bool:
         """Tell whether the value must not be shown anywhere."""
-        return self.name in ("password", "checkout_secret", "s3_secret")
+        return self.name in ("password", "checkout_secret", "s3_key_id", "s3_secret")
 
     @property
     def variable(self) -> str:
@@ -192,6 +193,13 @@ def show_bytes(count: int) -> str:
             return f"{digits} {unit}"
         size /= 1024
     return f"{count} bytes"
+
+
+def show_span(seconds: int) -> str:
+    """Return a time span in its largest whole unit, e.g. `30 days` or `1 hour`."""
+    unit, size = next(((unit, size) for unit, size in _SPANS if seconds >= size and seconds % size == 0), _SPANS[-1])
+    count = seconds // size
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def plain_value(field: Field, value: Any) -> Any:

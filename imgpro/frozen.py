@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
+OBJECT_STORES: Final = "obstore/_obstore.abi3.so"
+FOLDED: Final = ".gz"
+
 # The loader points these into the bundle: a program of the system that inherits them loads our libraries, not its own.
 _LOADER_VARIABLES: Final = ("LD_LIBRARY_PATH",)
 # By these a child of ours finds the unpacked program.
@@ -24,6 +27,26 @@ def unpacked() -> Path | None:
     """Return the temporary folder that this one-file executable was unpacked into; None for every other kind."""
     folder = Path(getattr(sys, "_MEIPASS", ""))
     return folder if is_frozen() and folder.name.startswith("_MEI") else None
+
+
+def unfold(library: str) -> None:
+    """Put a library into place that the one-file executable brings packed: 15 MB at each start would be felt.
+
+    Raises OSError where there is no room for it.
+    """
+    folder = unpacked()
+    if folder is None or (folder / library).exists():
+        return
+    import gzip
+    import secrets
+    import shutil
+
+    target = folder / library
+    new = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with gzip.open(folder / f"{library}{FOLDED}") as packed, new.open("xb") as file:
+        shutil.copyfileobj(packed, file, 1024 * 1024)
+    new.chmod(0o700)
+    new.rename(target)
 
 
 def kind() -> Literal["file", "folder", "source"]:

@@ -7,10 +7,13 @@ from typing import Final
 
 from imgpro.appliance import Appliance
 from imgpro.errors import ImgproError
+from imgpro.flows.scrub import STEP_S
 
 log = logging.getLogger(__name__)
 
 ROOM_S: Final = 2.0
+JOURNAL_S: Final = 5.0
+SOON_S: Final = 10.0
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3_600.0
 
@@ -22,9 +25,16 @@ class Jobs:
         self._schedule: tuple[tuple[str, float, Callable[[], Awaitable[object]]], ...] = (
             ("expire", MINUTE_S, appliance.upkeep.expire),
             ("watch_room", ROOM_S, appliance.room.look),
+            ("go_on_deleting_accounts", SOON_S, appliance.leaving.go_on),
+            ("clear_traces", SOON_S, appliance.traces.clear),
+            ("apply_retention", HOUR_S, appliance.retention.apply),
+            ("keep_journal", JOURNAL_S, appliance.journal.tend),
             ("note_key_uses", MINUTE_S, appliance.upkeep.note_key_uses),
             ("prune_logs", HOUR_S, appliance.upkeep.prune_logs),
             ("note_uses", 10 * MINUTE_S, appliance.upkeep.note_uses),
+            ("scrub", STEP_S, appliance.scrub.step),
+            ("backups", MINUTE_S, appliance.backups.keep_going),
+            ("sweep_quarantine", 24 * HOUR_S, appliance.healing.sweep),
             ("sweep_orphans", 24 * HOUR_S, appliance.upkeep.sweep_orphans),
             ("maintain_database", 24 * HOUR_S, appliance.upkeep.maintain_database),
         )

@@ -121,6 +121,16 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_ms is not None and now_ms >= self.expires_ms
 
 
+LeadsTo = Literal["page", "o", "s", "m", "l"]  # the viewer page, or the picture: as it is, or in a smaller size
+
+
+class OldLink(msgspec.Struct, frozen=True):
+    """An address that a picture had elsewhere: path, and query where it mattered, as its host wrote it."""
+
+    path: str
+    leads_to: LeadsTo = "o"
+
+
 Ability = Literal["read", "write", "upload"]
 Role = Literal["member", "operator"]
 PlanName = Literal["free", "pro", "scale", "max"]
@@ -140,6 +150,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     blocked_ms: int | None
     images: int = 0  # as of when the row was read
     stored_bytes: int = 0
+    leaving_ms: int | None = None  # since when it is being deleted; nothing of it works then
 
     @property
     def verified(self) -> bool:

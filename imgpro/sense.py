@@ -6,13 +6,14 @@ Knows nothing of where values came from.
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from imgpro.settings import Server, Settings
 
 _BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(?:/[A-Za-z0-9_~\-][A-Za-z0-9._~\-]*)*/?")
+TIME_OF_DAY: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 # What browsers and their scripts write themselves.
 _TAKEN = frozenset(
@@ -57,8 +58,16 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
             yield name, None, f"{name} = {kept_s}: must be at least 1 second, or unlimited"
     if not server.listen:
         yield "server.listen", None, "server.listen: at least one address is needed"
+    if not TIME_OF_DAY.fullmatch(settings.backup.at):
+        yield "backup.at", None, f'backup.at = "{settings.backup.at}": must be an hour and a minute such as 03:30'
+    yield from _of_place(settings.backup.to)
     yield from _of_tls(settings)
     yield from _of_header_sign_in(settings)
+
+
+def _of_place(to: str) -> Iterator[tuple[str, int | None, str]]:
+    if to and not to.startswith(("/", "~", "s3://")):
+        yield "backup.to", None, f'backup.to = "{to}": must be a whole path such as /mnt/nas/imgpro, or s3://bucket'
 
 
 def _of_tls(settings: Settings) -> Iterator[tuple[str, int | None, str]]:

@@ -161,11 +161,13 @@ def service_drop_in(
     listen: Sequence[str] = (),
     *,
     program: PurePosixPath | None = None,
+    backups: PurePosixPath | None = None,
     choice: str = "",
 ) -> str:
     """Return what one machine adds to the service: where its data is, and `server.listen` where no socket unit says it.
 
-    A directory whose disk is not mounted stops the start. `choice`: the options that led to this, for the record.
+    A directory whose disk is not mounted stops the start, but for that of `backups`. `choice`: the options that led to
+    this, for the record.
     """
     places = [data] if database_dir is None or database_dir.is_relative_to(data) else [data, database_dir]
     words = " ".join(_word(str(place)) for place in places)
@@ -174,6 +176,8 @@ def service_drop_in(
     lines += [f"RequiresMountsFor={words}", "", "[Service]", f"Environment={_word(f'IMGPRO_DATA={data}')}"]
     if listen:
         lines.append(f"Environment={_word('IMGPRO_LISTEN=' + ','.join(listen))}")
+    if backups is not None and not backups.is_relative_to(data):
+        places.append(backups)
     homes = [place for place in places if is_in_a_home(place)]
     if program is not None and is_in_a_home(program):
         lines += ["# The program is in a home directory.", "ProtectHome=read-only"]

@@ -1,5 +1,6 @@
 """What goes into the bundle, and what does not: the answers that imgpro.spec asks for."""
 
+import gzip
 import re
 import sys
 from importlib.metadata import Distribution, distributions
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from imgpro.cli.licences import parts, plain
+from imgpro.frozen import FOLDED, OBJECT_STORES
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "imgpro"
@@ -93,6 +95,20 @@ def _pillow_unused() -> set[str]:
 def _top_levels(part: Distribution) -> set[str]:
     names = {file.parts[0].split(".")[0] for file in part.files or () if file.suffix in (".py", ".so")}
     return {name for name in names if name.isidentifier()}
+
+
+def is_rare(dest: str) -> bool:
+    """Tell whether a library is one that `imgpro.frozen.unfold` puts into place when it is needed."""
+    return dest == OBJECT_STORES
+
+
+def folded(entry: tuple[str, str, str], folder: Path) -> tuple[str, str, str]:
+    """Return a library packed, as a file that is no library yet; the same bytes whenever it is done."""
+    dest, source, _ = entry
+    packed = folder / f"{dest}{FOLDED}"
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    packed.write_bytes(gzip.compress(Path(source).read_bytes(), 9, mtime=0))
+    return f"{dest}{FOLDED}", str(packed), "DATA"
 
 
 def is_unwanted(dest: str) -> bool:

@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 import PyInstaller
+from crates import COMMON, texts
 
-from imgpro.cli.licences import INDEX, Part, installed
-
-COMMON: Final = Path("/usr/share/common-licenses")
+from imgpro.cli.licences import INDEX, Part, installed, parts, plain
 
 # Debian's packages that libraries may come from. Their copyright files name every licence of every source file, build
 # scripts among them; this is the licence of the library itself.
@@ -51,7 +50,7 @@ Library = tuple[str, str, str]
 
 def write(target: Path, libraries: Iterable[Library]) -> None:
     """Write the file that `imgpro licenses` reads in the executable. `libraries` as PyInstaller lists them."""
-    found = [*installed(), *_of_libraries(libraries), *_bootloader()]
+    found = [*map(_with_texts, installed()), *_of_libraries(libraries), *_bootloader()]
     for part in found:
         if _BINDING.search(part.licence):
             sys.exit(f"build: {part.name} is under {part.licence}, which must not get into the executable")
@@ -59,6 +58,20 @@ def write(target: Path, libraries: Iterable[Library]) -> None:
             sys.exit(f"build: {part.name} has no licence text")
     target.mkdir(parents=True, exist_ok=True)
     (target / INDEX).write_bytes(msgspec.json.encode(sorted(found, key=lambda part: part.name)))
+
+
+def _with_texts(part: Part) -> Part:
+    """Return a part with its texts, where its wheel brings none but tells what it was compiled from."""
+    if part.texts:
+        return part
+    return next(
+        (
+            msgspec.structs.replace(part, texts=texts(package))
+            for package in parts()
+            if plain(package.metadata["Name"]) == part.name
+        ),
+        part,
+    )
 
 
 def _of_libraries(libraries: Iterable[Library]) -> list[Part]:

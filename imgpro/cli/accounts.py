@@ -9,11 +9,15 @@ from typing import Any
 import click
 
 from imgpro.cli.options import config_option, data_dir, data_option
+from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint, plain
+from imgpro.errors import DoneInPart
+from imgpro.forms import show_bytes
 from imgpro.sources import load
 
 
-def _perform(data: str | None, config: Path | None, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def perform(data: str | None, config: Path | None, command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Carry out an operator's command where these options lead. Raises what `office.perform` does."""
     from imgpro.cli import office  # loads asyncio, which a command that only sends pictures does not wait for
 
     loaded = load({"storage.data": data}, config)
@@ -28,14 +32,14 @@ def setup_link(data: str | None, config: Path | None) -> None:
 
     Example: imgpro setup-link --data /srv/img
     """
-    answer = _perform(data, config, "setup-link", {})
+    answer = perform(data, config, "setup-link", {})
     click.echo(answer["link"])
     hint(f"It works once, for {answer['minutes']} minutes.")
 
 
 @click.group()
 def accounts() -> None:
-    """See accounts, verify, block, grant plans, invite, delete pictures.
+    """See accounts, verify, block, grant plans, invite, delete.
 
     Example: imgpro accounts list --data /srv/img
     """
@@ -50,7 +54,7 @@ def list_accounts(data: str | None, as_json: bool, config: Path | None) -> None:
 
     Example: imgpro accounts list --json
     """
-    rows = _perform(data, config, "list", {})["accounts"]
+    rows = perform(data, config, "list", {})["accounts"]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -85,7 +89,7 @@ def verify(email: str, keep: tuple[str, ...], drop_others: bool, data: str | Non
 
     Example: imgpro accounts verify ann@example.org --keep key_4fT0a1b2c3
     """
-    answer = _perform(data, config, "verify", {"email": email, "keep": list(keep), "drop_others": drop_others})
+    answer = perform(data, config, "verify", {"email": email, "keep": list(keep), "drop_others": drop_others})
     click.echo(f"{answer['email']} is verified; keys: {', '.join(answer['keys']) or 'none'}")
     if answer["dropped"]:
         click.echo(f"removed: {', '.join(answer['dropped'])}")
@@ -104,7 +108,7 @@ def block(email: str, delete_pictures: bool, yes: bool, data: str | None, config
     """
     if delete_pictures and not yes:
         click.confirm(f"Delete all pictures of {email}?", abort=True, err=True)
-    answer = _perform(data, config, "block", {"email": email, "delete_pictures": delete_pictures})
+    answer = perform(data, config, "block", {"email": email, "delete_pictures": delete_pictures})
     click.echo(f"{answer['email']} is blocked; {answer['deleted']} pictures were deleted")
 
 
@@ -117,7 +121,7 @@ def unblock(email: str, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts unblock ann@example.org
     """
-    click.echo(f"{_perform(data, config, 'unblock', {'email': email})['email']} may use its keys again")
+    click.echo(f"{perform(data, config, 'unblock', {'email': email})['email']} may use its keys again")
 
 
 @accounts.command()
@@ -130,7 +134,7 @@ def plan(email: str, plan: str, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts plan ann@example.org pro
     """
-    answer = _perform(data, config, "plan", {"email": email, "plan": plan})
+    answer = perform(data, config, "plan", {"email": email, "plan": plan})
     click.echo(f"{answer['email']} is on the plan {answer['plan']}")
 
 
@@ -143,7 +147,7 @@ def approve(email: str, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts approve ann@example.org
     """
-    answer = _perform(data, config, "approve", {"email": email})
+    answer = perform(data, config, "approve", {"email": email})
     click.echo(f"{answer['email']} is on the plan {answer['plan']}")
 
 
@@ -156,7 +160,7 @@ def decline(email: str, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts decline ann@example.org
     """
-    click.echo(f"{_perform(data, config, 'decline', {'email': email})['email']} stays on its plan")
+    click.echo(f"{perform(data, config, 'decline', {'email': email})['email']} stays on its plan")
 
 
 @accounts.command()
@@ -168,7 +172,7 @@ def invite(email: str | None, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts invite --email ann@example.org
     """
-    answer = _perform(data, config, "invite", {"email": email})
+    answer = perform(data, config, "invite", {"email": email})
     click.echo(answer["link"])
     hint(f"It works once, for {answer['days']} days" + (f", for {answer['email']}." if answer["email"] else "."))
 
@@ -182,9 +186,57 @@ def sign_in_link(email: str, data: str | None, config: Path | None) -> None:
 
     Example: imgpro accounts sign-in-link ann@example.org
     """
-    answer = _perform(data, config, "sign-in-link", {"email": email})
+    answer = perform(data, config, "sign-in-link", {"email": email})
     click.echo(answer["link"])
     hint(f"It works once, for {answer['minutes']} minutes. Whoever opens it is {answer['email']} there.")
+
+
+@accounts.command()
+@click.argument("email")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_option
+@config_option
+def delete(email: str, dry_run: bool, as_json: bool, yes: bool, data: str | None, config: Path | None) -> None:
+    """Delete an account with all its pictures, keys and traces. Its links stop working; the address is free again.
+
+    Broken off, the deletion goes on in the server, or with its next start.
+
+    Example: imgpro accounts delete ann@example.org --dry-run
+    """
+    from imgpro.cli import office
+
+    found = perform(data, config, "delete-look", {"email": email})
+    what = _belongings(found)
+    if dry_run:
+        click.echo(json.dumps(found) if as_json else plain(f"{found['email']} would be deleted, with {what}"))
+        return
+    if not yes:
+        click.echo(plain(f"{found['email']} has {what}. Deleting them cannot be undone."), err=True)
+        click.confirm(f"Delete the account {found['email']}?", abort=True, err=True)
+    loaded = load({"storage.data": data}, config)
+    with ProgressLine() as show:
+        answer = office.errand(loaded, data_dir(loaded), "delete-account", {"email": email}, show)
+    words = f"{answer['email']} is deleted, with {_amount(answer['deleted'], 'picture')}"
+    click.echo(json.dumps(answer) if as_json else plain(words))
+    if not answer["cleared"]:
+        raise DoneInPart("The database or its journal still has traces of it; the server clears them once it can.")
+
+
+def _belongings(found: Mapping[str, Any]) -> str:
+    parts = [
+        f"{_amount(found['images'], 'picture')} ({show_bytes(found['stored_bytes'])})",
+        _amount(found["keys"], "key"),
+        f"{found['sessions']} signed-in {'browser' if found['sessions'] == 1 else 'browsers'}",
+    ]
+    if found["rules"]:
+        parts.append(_amount(found["rules"], "retention rule"))
+    return ", ".join(parts)
+
+
+def _amount(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 @accounts.command("delete-picture")
@@ -199,7 +251,7 @@ def delete_picture(ids: tuple[str, ...], yes: bool, data: str | None, config: Pa
     """
     if not yes:
         click.confirm(f"Delete {len(ids)} pictures?", abort=True, err=True)
-    click.echo(f"{_perform(data, config, 'delete-picture', {'ids': list(ids)})['deleted']} pictures were deleted")
+    click.echo(f"{perform(data, config, 'delete-picture', {'ids': list(ids)})['deleted']} pictures were deleted")
 
 
 def _day(at_s: int) -> str:

@@ -2,14 +2,15 @@
 
 import os
 import pwd
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from imgpro import frozen, ids, units
-from imgpro.cli import advice, asking, systemd
+from imgpro.cli import advice, asking, placing, systemd
 from imgpro.cli.verdict import Check, State
 from imgpro.errors import ConfigError, ImgproError, ServerUnreachable
 from imgpro.forms import show_bytes
@@ -28,13 +29,16 @@ _PROPERTIES: Final = (
     "User",
     "Result",
     "ExecMainStatus",
+    "ProtectSystem",
+    "ReadWritePaths",
 )
 
 
 def service_checks(loaded: Loaded, data: Path) -> list[Check]:
     """Return a line for each of these."""
     unit = _unit()
-    checks = [_supervision(unit), *_config_file(loaded, unit), *_certificate(loaded), *_base_url(loaded, data)]
+    checks = [_supervision(unit), *_config_file(loaded, unit), *_backups(loaded, unit)]
+    checks += [*_certificate(loaded), *_base_url(loaded, data)]
     return [*checks, *_temporary_files()]
 
 
@@ -78,6 +82,26 @@ def _config_file(loaded: Loaded, unit: dict[str, str]) -> Iterator[Check]:
         yield Check("config", "red", f"{user} may not read {path}: chgrp {user} {blocked}")
     else:
         yield Check("config", "green", f"{user} may read {path}")
+
+
+def _backups(loaded: Loaded, unit: dict[str, str]) -> Iterator[Check]:
+    """Say whether the service may write where backups go: systemd lets it write to few places."""
+    place = placing.backups_of(loaded.settings)
+    if place is None or unit.get("ProtectSystem") != "strict":
+        return
+    open_to_it = [PurePosixPath(word.lstrip("-+")) for word in _words(unit["ReadWritePaths"])]
+    if any(place.is_relative_to(path) for path in open_to_it):
+        yield Check("backups", "green", f"the service may write to {place}")
+    else:
+        yield Check("backups", "red", f"the service may not write to {place}: sudo imgpro service install")
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a list as systemd shows it."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 def _unreadable_for(user: str, path: Path) -> Path | None:

@@ -11,6 +11,7 @@ import click
 from imgpro import __version__, frozen
 from imgpro.cli import advice
 from imgpro.cli.check_data import data_checks
+from imgpro.cli.check_keeping import keeping_checks
 from imgpro.cli.check_service import service_checks
 from imgpro.cli.verdict import Check
 from imgpro.forms import show_bytes
@@ -35,6 +36,7 @@ def examine(loaded: Loaded, data: Path) -> list[Check]:
         _sqlite(),
         _cores(loaded),
         *data_checks(loaded, data),
+        *keeping_checks(loaded, data),
         *service_checks(loaded, data),
     ]
 

@@ -136,6 +136,7 @@ def texts(choice: Choice, settings: Settings, command: Sequence[str]) -> dict[Pa
         PurePosixPath(database) if database else None,
         () if choice.socket else choice.listen,
         program=PurePosixPath(command[0]),
+        backups=placing.backups_of(settings),
         choice=choice.words(),
     )
     found = {SYSUSERS_FILE: units.sysusers(), SERVICE_FILE: units.service(command), SERVICE_DROP_IN: mine}
@@ -173,6 +174,7 @@ def install(choice: Choice) -> None:
     with placing.staged(program) as (words, move):
         if any((directory / DATABASE_NAME).exists() for directory in directories):
             _check_upgrade(words, choice, user.pw_uid, user.pw_gid)
+        placing.make_backup_directory(settings, user)
         if not CONFIG.exists():
             placing.write(CONFIG, _first_config(choice), 0o640, (0, user.pw_gid))
         elif settings.storage.data not in ("", choice.data):

@@ -44,7 +44,11 @@ def parts() -> list[Distribution]:
         except PackageNotFoundError:
             continue  # not needed on this machine, or by this Python
         found[name] = part
-        wanted += [re.split(r"[^\w.-]", need)[0] for need in part.requires or () if "extra ==" not in need]
+        wanted += [
+            re.split(r"[^\w.-]", need)[0]
+            for need in part.requires or ()
+            if "extra ==" not in need or name == _WHOLE  # its own extras are parts where they are installed
+        ]
     return [found[name] for name in sorted(found)]
 
 

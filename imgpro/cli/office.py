@@ -27,11 +27,11 @@ def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any])
 
     Raises the command's own error, DataDirMissing, DataDirLocked, and what opening a data directory raises.
     """
-    _look_for_data(data)
+    look_for_data(data)
     answer = _ask_server(data, command, values)
     if answer is not None:
         return answer
-    _refuse_foreign_root(data)
+    refuse_foreign_root(data)
     return asyncio.run(_perform_here(loaded, data, command, values))
 
 
@@ -49,10 +49,10 @@ def errand(
     Broken off with Ctrl+C, the work ends as well. `workers`: it takes or makes pictures. Raises the work's own error,
     and what `perform` raises.
     """
-    _look_for_data(data)
+    look_for_data(data)
     answer = _exchange(data, "POST", f"errand/{kind}", json.dumps(dict(values)).encode())
     if answer is None:
-        _refuse_foreign_root(data)
+        refuse_foreign_root(data)
         return asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers))
     path = f"errand/{answer['errand']}"
     try:
@@ -97,7 +97,7 @@ def _outcome(report: Mapping[str, Any]) -> dict[str, Any]:
     if report["state"] == "stopped":
         raise OperatorError("It was broken off.")
     told = report["error"]
-    problem = _as_error(told)
+    problem = as_error(told)
     problem.exit_code = told["exit_code"]
     raise problem
 
@@ -110,7 +110,8 @@ def ask_about(data: Path, what: str) -> dict[str, Any] | None:
     return _exchange(data, "GET", what, None, allowed=(503,), deadline_s=LOOK_DEADLINE_S)
 
 
-def _look_for_data(data: Path) -> None:
+def look_for_data(data: Path) -> None:
+    """Raise DataDirMissing where there is no data directory, OperatorError where it is closed to this user."""
     try:
         there = (data / "FORMAT").exists()
     except PermissionError:
@@ -135,7 +136,7 @@ def _exchange(
     deadline_s: float = DEADLINE_S,
 ) -> dict[str, Any] | None:
     """Ask the server that holds the data directory; None if none listens."""
-    connection = _Connection(data, deadline_s)
+    connection = Connection(data, deadline_s)
     try:
         connection.request(method, f"/{what}", body, {"Content-Type": "application/json", "Host": "admin"})
         response = connection.getresponse()
@@ -149,11 +150,12 @@ def _exchange(
     finally:
         connection.close()
     if response.status >= 400 and response.status not in allowed:
-        raise _as_error(answer)
+        raise as_error(answer)
     return answer
 
 
-def _as_error(answer: dict[str, Any]) -> ImgproError:
+def as_error(answer: dict[str, Any]) -> ImgproError:
+    """Return what a server said went wrong."""
     action = answer.get("action") or {}
     message = answer.get("message", "The command failed.")
     return OperatorError(message, Action("fix", label=action.get("label")), answer.get("details"))
@@ -169,7 +171,7 @@ async def _perform_here(loaded: Loaded, data: Path, command: str, values: Mappin
         await appliance.close()
 
 
-def _refuse_foreign_root(data: Path) -> None:
+def refuse_foreign_root(data: Path) -> None:
     """Files that root makes beside the database would lock the service out of it."""
     owner = data.stat().st_uid
     if os.geteuid() == 0 and owner != 0:
@@ -194,7 +196,7 @@ def _owner(data: Path) -> str:
         return str(data.stat().st_uid)
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
     """HTTP over the socket in a data directory."""
 
     def __init__(self, data: Path, deadline_s: float) -> None:

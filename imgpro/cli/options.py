@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 import platformdirs
 
+from imgpro.errors import Action, TargetFault
 from imgpro.sources import Loaded, default_data_dir
 from imgpro.store.known import KnownData
 
@@ -36,3 +37,12 @@ def known_data(data: Path) -> KnownData | None:
     folder = Path(platformdirs.user_state_dir("imgpro", appauthor=False))
     known = "XDG_STATE_HOME" in os.environ or Path("~").expanduser().is_dir()
     return KnownData(folder, root) if known and not folder.is_relative_to(root) else None
+
+
+def whole_place(place: str | None) -> str | None:
+    """Return a place as a server in another directory understands it."""
+    if place is None or place.startswith("s3://"):
+        return place
+    if not place.strip():
+        raise TargetFault("The place for backups is empty.", Action("fix", label="Name a directory"))
+    return os.path.abspath(Path(place).expanduser())

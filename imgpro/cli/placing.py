@@ -17,7 +17,9 @@ import msgspec
 
 from imgpro import frozen, units
 from imgpro.cli import reaching, systemd
+from imgpro.cli.words import note
 from imgpro.errors import Action, DataDirMissing, OperatorError, StorageFault
+from imgpro.settings import Settings
 from imgpro.store.known import FOLDER as KNOWN_FOLDER
 from imgpro.store.layout import DATABASE_NAME, OWN_NAMES
 
@@ -152,6 +154,36 @@ def make_data_directory(path: Path, user: pwd.struct_passwd) -> None:
             "is mounted read-only.",
             Action("fix", label=f"namei -l {path}"),
         )
+
+
+def backups_of(settings: Settings) -> PurePosixPath | None:
+    """Return the directory that backups go to, where the settings name one outside the data directory."""
+    to = settings.backup.to.strip()
+    return PurePosixPath(to) if to.startswith("/") else None
+
+
+def make_backup_directory(settings: Settings, user: pwd.struct_passwd) -> None:
+    """Make the last part of the directory that backups go to; say where the service could not write to it.
+
+    It stops nothing: pictures are served without backups, and a disk for them may not be there at the moment.
+    """
+    found = backups_of(settings)
+    if found is None:
+        return
+    path = Path(found)
+    try:
+        path.mkdir(0o700)
+        os.chown(path, user.pw_uid, user.pw_gid)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        note(f"{path.parent}, where backups go, is not there: mount it, then `sudo imgpro service install` again")
+        return
+    except OSError as error:
+        note(f"{path}, where backups go, cannot be made: {error.strerror}")
+        return
+    if not _may_write(path, user):
+        note(f"backups will fail: the user {user.pw_name} cannot write to {path}: sudo chown {user.pw_name}: {path}")
 
 
 def _make_own(held: int, path: Path, user: pwd.struct_passwd) -> None:

@@ -38,6 +38,10 @@ class ProgressLine:
             self._drawn_s = now_s
             self._draw(_words(report, now_s - self._began_s))
 
+    def clear(self) -> None:
+        """Take the line away before something else is said; the next report draws it again."""
+        self._draw("")
+
     def _draw(self, text: str) -> None:
         if not self._shown or (not text and not self._width):
             return

@@ -15,6 +15,7 @@ from imgpro.errors import Action, ImgproError, NotFound, OperatorError
 KEPT: Final = 32  # ended ones, for whoever asks for the end of what they began
 
 log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())  # where no log is kept, whoever asked for the work is told, and nobody else
 
 State = Literal["running", "done", "failed", "stopped"]
 Values = Mapping[str, Any]
@@ -105,6 +106,11 @@ class Errands:
         self._forget_old()
         return self._errands[name].report()
 
+    def under_way(self, kind: str) -> Report | None:
+        """Return the errand of a kind that is being done; None if none is."""
+        found = (errand.report() for errand in self._errands.values() if errand.kind == kind)
+        return next((report for report in found if report.state == "running"), None)
+
     def look(self, name: str) -> Report:
         """Return how an errand stands. Raises NotFound."""
         return self._find(name).report()
@@ -145,7 +151,7 @@ async def _do(work: Work, kind: str, values: Values, progress: Progress) -> dict
     try:
         return await work(values, progress)
     except ImgproError as problem:
-        log.warning("%s failed: %s", kind, problem)
+        log.error("%s failed: %s", kind, problem)
         raise
     except Exception:
         log.exception("%s failed", kind)

@@ -31,6 +31,7 @@ READ_DEADLINE_S: Final = 5.0
 CHUNK_BYTES: Final = 65_536
 
 _URL = re.compile(r"https?://([^\s\\\x00-\x20\x7f/?#]+)[^\s\\\x00-\x20\x7f]*", re.IGNORECASE)
+_SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _UNUSABLE: Final = "Must be the http or https address of a picture on a public server that answers."
 
@@ -57,6 +58,11 @@ class Fetcher:
         """Take other rules, for connections from now on."""
         self._settings = settings
         self._private = tuple(ipaddress.ip_network(text, strict=False) for text in settings.private_networks)
+
+    @property
+    def enabled(self) -> bool:
+        """Tell whether anything is fetched at all."""
+        return self._settings.enabled
 
     @contextlib.asynccontextmanager
     async def open(self, url: str, max_bytes: int) -> AsyncIterator[Fetched]:
@@ -154,6 +160,10 @@ def _unusable() -> ValidationError:
 
 def _check_answer(response: aiohttp.ClientResponse) -> None:
     if response.status != 200:
-        raise FetchFailed(f"The address answered with status {response.status}.")
+        problem = FetchFailed(f"The address answered with status {response.status}.")
+        problem.answered = response.status
+        asked = response.headers.get("Retry-After", "")
+        problem.wait_s = int(asked) if _SECONDS.fullmatch(asked) else 0
+        raise problem
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise FetchFailed("The address answered with a compressed body.")

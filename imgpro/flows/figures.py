@@ -6,6 +6,7 @@ import logging
 import msgspec
 
 from imgpro.flows.ingest import Ingest
+from imgpro.flows.keeping import Keeping, Kept
 from imgpro.flows.serve import Serve
 from imgpro.flows.watch_room import Room, RoomWatch
 from imgpro.imaging.pool import Pool, PoolStatus
@@ -36,6 +37,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     originals: int
     cache_hits: int
     cache_misses: int
+    kept: Kept | None
 
 
 class Figures:
@@ -50,6 +52,7 @@ class Figures:
         ingest: Ingest,
         serve: Serve,
         watch: RoomWatch,
+        keeping: Keeping,
     ) -> None:
         self._data = data
         self._db = db
@@ -58,6 +61,7 @@ class Figures:
         self._ingest = ingest
         self._serve = serve
         self._watch = watch
+        self._keeping = keeping
 
     async def read(self) -> Snapshot:
         """Return all of them; raises nothing, because what cannot be read is what they are looked at for."""
@@ -78,6 +82,7 @@ class Figures:
             originals=serve.originals,
             cache_hits=serve.hits,
             cache_misses=serve.misses,
+            kept=await self._kept(),
         )
 
     async def _totals(self) -> Totals | None:
@@ -86,6 +91,13 @@ class Figures:
                 return await queries.totals(conn)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the other figures may tell why
             log.warning("the totals of the database cannot be read: %s", problem)
+            return None
+
+    async def _kept(self) -> Kept | None:
+        try:
+            return await self._keeping.look()
+        except Exception as problem:  # noqa: BLE001 - as above
+            log.warning("how well pictures are kept cannot be read: %s", problem)
             return None
 
     def _sizes(self) -> tuple[int | None, int]:

@@ -118,6 +118,8 @@ class Ingest:
 class Upload:
     """One picture on its way in. Leaving the context without a commit discards everything."""
 
+    _not_stored: tuple[type[Exception], ...] = _NOT_STORED
+
     def __init__(
         self, ingest: Ingest, caller: Caller, origin: Origin, attempt: Attempt | None, ticket: bytes | None
     ) -> None:
@@ -143,12 +145,19 @@ class Upload:
         ingest = self._ingest
         if self._ticket is not None:
             self._caller = msgspec.structs.replace(self._caller, by_ticket=True)
-        await ingest.quota.admit(self._caller, repeated=self._attempt is not None and self._attempt.repeated)
+        await self._admit()
         await ingest.room.check()
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(ingest.places.hold(self._caller.network))
-            self._spool = await stack.enter_async_context(ingest.blobs.spool(ingest.max_bytes(self._caller)))
+            self._spool = await stack.enter_async_context(ingest.blobs.spool(self._max_bytes()))
             self._held = stack.pop_all()
+
+    async def _admit(self) -> None:
+        repeated = self._attempt is not None and self._attempt.repeated
+        await self._ingest.quota.admit(self._caller, repeated=repeated)
+
+    def _max_bytes(self) -> int:
+        return self._ingest.max_bytes(self._caller)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -194,7 +203,11 @@ class Upload:
             raise UnsupportedFormat("The file is empty.")
         known = await self._known(staged.digest)
         if known is not None:
-            return await self._adopt(staged, known, (), options, client_name)
+            image = await self._adopt(staged, known, (), options, client_name)
+            if staged.temp.adopted:
+                # The disk had lost these bytes, or changed them: then nobody knows what derivatives were made of.
+                await ingest.derivs.drop(staged.digest)
+            return image
         async with ingest.blobs.scratch() as clean, ingest.blobs.scratch() as out:
             report = await self._prove(staged, clean, out)
             if report.cleaned_bytes is not None:
@@ -224,7 +237,7 @@ class Upload:
             async with ingest.blobs.guard(blob.digest):
                 await ingest.blobs.adopt(staged)
                 image = await self._record(blob, removed, options, client_name)
-        except _NOT_STORED as problem:
+        except self._not_stored as problem:
             # After any other failure the row may be there: then the sweeper decides.
             await ingest.remove.blob_if_unreferenced(blob.digest)
             if isinstance(problem, QuotaExceeded) and self._caller.principal is not None:

@@ -1,5 +1,6 @@
 """The last lines of the log, in memory, for the operator's page. Holds what whoever writes the log hands on."""
 
+import contextlib
 from collections import deque
 from typing import Final, Literal
 
@@ -39,6 +40,13 @@ class LogLines:
             half = MAX_CHARS // 2
             line = msgspec.structs.replace(line, text=f"{line.text[:half]} [...] {line.text[-half:]}")
         self._lines.append(line)
+
+    def forget(self, words: str) -> None:
+        """Drop the lines that have these words."""
+        for line in tuple(self._lines):
+            if words in line.text:
+                with contextlib.suppress(ValueError):
+                    self._lines.remove(line)
 
     def newest(self, *, grave_only: bool = False) -> list[LogLine]:
         """Return the lines, the newest first."""

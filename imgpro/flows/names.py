@@ -5,9 +5,11 @@ import unicodedata
 from typing import Final
 
 _ENDINGS: Final = ("jpg", "jpeg", "png", "gif", "webp", "avif", "heic", "heif", "svg", "bmp", "ico")
-_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 # Windows opens a device instead of a file of these names, whatever their ending.
-_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE | re.DOTALL)
+_DEVICES: Final = re.compile(
+    r"(?:con(?:in\$|out\$)?|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?: *\..*)?", re.IGNORECASE | re.DOTALL
+)
 _MAX_STEM_BYTES: Final = 200  # most file systems end at 255 for the whole
 
 
@@ -20,13 +22,13 @@ def download_name(name: str, content_type: str) -> str:
     return f"{stem if dot and last.lower() in _ENDINGS else name}.{extension}"
 
 
-def file_name(name: str) -> str:
+def file_name(name: str, max_stem_bytes: int = _MAX_STEM_BYTES) -> str:
     """Return a name that every file system takes and that stays in its folder; the ending is kept."""
     text = unicodedata.normalize("NFC", _FORBIDDEN.sub("_", name))
     stem, dot, extension = text.rpartition(".")
     if not dot:
         stem, extension = text, ""
-    stem = stem.encode("utf-8", "replace")[:_MAX_STEM_BYTES].decode("utf-8", "ignore").strip(" .") or "picture"
+    stem = stem.encode("utf-8", "replace")[:max_stem_bytes].decode("utf-8", "ignore").strip(" .") or "picture"
     if _DEVICES.fullmatch(stem):
         stem = f"_{stem}"
     return f"{stem}.{extension}" if extension else stem

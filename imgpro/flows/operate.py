@@ -358,7 +358,7 @@ class Operate:
     async def _account(self, values: Values) -> Account:
         email = _email(values)
         found = await self._db.write(lambda conn: queries_accounts.account_by_email(conn, email))
-        if found is None:
+        if found is None or found.leaving_ms is not None:
             raise NotFound(f"There is no account {email}.", Action("fix", label="`imgpro accounts list`"))
         return found
 

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from imgpro.errors import ImgproError
+from imgpro.flows.keeping import Keeping, backup_words, journal_words, scrub_words, verify_words
 from imgpro.flows.mail import Mail
 from imgpro.flows.watch_room import RoomWatch, State
 from imgpro.imaging.pool import Pool
@@ -36,11 +37,12 @@ class Check(msgspec.Struct, frozen=True):
 class Readiness:
     """Looks at everything that decides. One for the appliance."""
 
-    def __init__(self, db: Database, room: RoomWatch, pool: Pool, mail: Mail) -> None:
+    def __init__(self, db: Database, room: RoomWatch, pool: Pool, mail: Mail, keeping: Keeping) -> None:
         self._db = db
         self._room = room
         self._pool = pool
         self._mail = mail
+        self._keeping = keeping
         self.draining = False
 
     async def decisive(self) -> dict[str, Check]:
@@ -54,7 +56,8 @@ class Readiness:
 
     async def everything(self) -> dict[str, Check]:
         """Return that, and what only the operator needs to know."""
-        return {**await self.decisive(), "sandbox": self._sandbox(), "mail": await self._letters()}
+        found = {**await self.decisive(), "sandbox": self._sandbox(), "mail": await self._letters()}
+        return {**found, **await self._kept()}
 
     async def _database(self) -> Check:
         try:
@@ -87,6 +90,22 @@ class Readiness:
             return Check("degraded", f"not refused to a worker: {', '.join(report.open)}")
         landlock = f"Landlock ABI {report.landlock_abi}" if report.landlock_abi else "no Landlock"
         return Check("ok", f"{landlock}, {'seccomp' if report.seccomp else 'no seccomp'}")
+
+    async def _kept(self) -> dict[str, Check]:
+        """Say how well pictures are kept. Nothing of it keeps anybody from uploading."""
+        try:
+            kept = await self._keeping.look()
+        except ImgproError as problem:
+            return {"backup": Check("degraded", f"not known: {problem.message}")}
+        words = {"backup": backup_words(kept), "verify": verify_words(kept), "scrub": scrub_words(kept)}
+        words["journal"] = journal_words(kept)
+        found = {}
+        for name, told in words.items():
+            worry = kept.about(name)
+            found[name] = Check("ok", told) if worry is None else Check("degraded", f"{worry.words} ({told})")
+        if (held := kept.about("retention")) is not None:
+            found["retention"] = Check("degraded", held.words)
+        return found
 
     async def _letters(self) -> Check:
         if not self._mail.enabled:

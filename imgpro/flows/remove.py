@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from imgpro.errors import StorageFault, StorageFull
 from imgpro.flows.events import Events
@@ -13,14 +13,18 @@ from imgpro.flows.keyring import still_usable
 from imgpro.flows.making import Making
 from imgpro.flows.records import Records
 from imgpro.model import Principal
-from imgpro.store import queries
+from imgpro.store import queries, queries_retention
 from imgpro.store.ballast import Ballast
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.quarantine import Quarantine
 from imgpro.store.queries import Deletion
+from imgpro.store.queries_retention import Rule
 
 log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 8  # blobs of one deletion: each waits for threads in turn
 
 
 class Remove:
@@ -36,6 +40,7 @@ class Remove:
         making: Making,
         ballast: Ballast,
         events: Events,
+        quarantine: Quarantine,
     ) -> None:
         self._db = db
         self._blobs = blobs
@@ -45,6 +50,7 @@ class Remove:
         self._making = making
         self._ballast = ballast
         self._events = events
+        self._quarantine = quarantine
 
     async def images(self, image_ids: Sequence[str]) -> int:
         """Delete images by id and return how many there were. Bytes go when their last image goes."""
@@ -53,6 +59,10 @@ class Remove:
     async def expired(self, image_ids: Sequence[str], now_ms: int) -> int:
         """Delete those of the images that have ended by `now_ms`, and return how many."""
         return await asyncio.shield(asyncio.ensure_future(self._expired(image_ids, now_ms)))
+
+    async def by_rule(self, rule: Rule, image_ids: Sequence[str], now_ms: int) -> int:
+        """Delete those of the images that a retention rule still matches at `now_ms`, and return how many."""
+        return await asyncio.shield(asyncio.ensure_future(self._by_rule(rule, image_ids, now_ms)))
 
     async def owned(self, image_ids: Sequence[str], principal: Principal) -> int:
         """Delete those of the images that are this principal's, and return how many."""
@@ -76,6 +86,7 @@ class Remove:
             self._making.forbid(digest)
             await self._derivs.drop(digest)
             await self._blobs.remove(digest)
+            await self._blobs.run(lambda: self._quarantine.discard(digest))
         return True
 
     # Carried through when the caller goes away: rows that are gone while memory still shows them are the one thing
@@ -93,6 +104,11 @@ class Remove:
     async def _expired(self, image_ids: Sequence[str], now_ms: int) -> int:
         return await self._clear(await self._write(lambda conn: queries.delete_expired(conn, image_ids, now_ms)))
 
+    async def _by_rule(self, rule: Rule, image_ids: Sequence[str], now_ms: int) -> int:
+        return await self._clear(
+            await self._write(lambda conn: queries_retention.delete_by_rule(conn, rule, image_ids, now_ms))
+        )
+
     async def _write(self, function: Callable[[Any], list[Deletion]]) -> list[Deletion]:
         """Write what makes room, even where there is none: then the ballast goes."""
         try:
@@ -109,10 +125,14 @@ class Remove:
             self._records.forget(deletion.id)
             self._hot.forget(deletion.id)
             self._events.deleted(deletion.account, deletion.key, deletion.id)
-        for digest in {deletion.digest for deletion in deletions if deletion.last}:
+        waiting = {deletion.digest for deletion in deletions if deletion.last}
+        await asyncio.gather(*(self._clear_blobs(waiting) for _ in range(min(AT_ONCE, len(waiting)))))
+        return len(deletions)
+
+    async def _clear_blobs(self, waiting: set[str]) -> None:
+        while waiting:
             try:
-                await self.blob_if_unreferenced(digest)
+                await self.blob_if_unreferenced(waiting.pop())
             except StorageFault as problem:
                 # Nothing serves it any more. The bytes go with the daily sweep, once the disk lets them.
                 log.warning("the bytes of a deleted picture are still on the disk: %s", problem)
-        return len(deletions)

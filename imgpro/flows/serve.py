@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -11,18 +12,28 @@ from typing import Final
 import msgspec
 
 from imgpro import recipes
-from imgpro.errors import ImageBroken, ImageTooLarge, ImgproError, NotFound, StorageFull, StorageUnwritable
+from imgpro.errors import (
+    ImageBroken,
+    ImageDamaged,
+    ImageTooLarge,
+    ImgproError,
+    NotFound,
+    StorageFault,
+    StorageFull,
+    StorageUnwritable,
+)
 from imgpro.flows.flight import Flight
 from imgpro.flows.hot import HotPictures, canonical_path
 from imgpro.flows.ingest import derivative_etag
 from imgpro.flows.making import Making, Ticket
 from imgpro.flows.records import Records
 from imgpro.imaging.pool import Pool
-from imgpro.model import Image, Principal, RenderJob
+from imgpro.model import Blob, Image, Principal, RenderJob
 from imgpro.recipes import CONTENT_TYPE, Recipe
 from imgpro.signing import Signer
 from imgpro.store.blobs import BlobStore
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.rereading import UNREADABLE
 from imgpro.store.staging import Scratch
 
 log = logging.getLogger(__name__)
@@ -119,6 +130,7 @@ class Serve:
         # Made, and on its way to the disk: who asks in this moment must not cause a second transform.
         self._made: dict[tuple[str, str], bytes | OpenFile] = {}
         self._failures: OrderedDict[tuple[str, str], _Failure] = OrderedDict()
+        self.suspect: Callable[[str], None] = lambda _: None  # told of originals that do not look whole
         self.transforms = 0
         # Where pictures came from that were not in memory: their original, the cache on disk, or a transform.
         self.originals = self.hits = self.misses = 0
@@ -155,8 +167,8 @@ class Serve:
     async def source(self, target: Target, view: View = EVERYBODY) -> bytes | OpenFile:
         """Return the bytes of a target, or an open file for large ones.
 
-        Raises NotFound if the image went, or was hidden from this caller, meanwhile; ImageTooLarge if the format
-        cannot hold it; Busy when the workers' queue is full.
+        Raises NotFound if the image went, or was hidden from this caller, meanwhile; ImageDamaged if the disk has lost
+        or changed the original; ImageTooLarge if the format cannot hold it; Busy when the workers' queue is full.
         """
         found = await self._find(target)
         try:
@@ -169,6 +181,16 @@ class Serve:
             self._hot.put(target.path, current, found, target.content_type, target.etag)
         return found
 
+    async def is_damaged(self, image: Image) -> bool:
+        """Tell whether the original of an image is known to be damaged, or lost: by a look at its file, not into it."""
+        try:
+            (await self._open(image.blob)).close()
+        except ImageDamaged:
+            return True
+        except ImgproError:
+            return False
+        return False
+
     async def drain(self) -> None:
         """Wait for transforms under way."""
         await self._flight.drain()
@@ -177,12 +199,12 @@ class Serve:
         if target.recipe is None:
             blob = target.image.blob
             self.originals += 1
-            return await self._load(self._open(blob.digest), blob.stored_bytes)
+            return await self._original(blob)
         digest, key = target.image.blob.digest, target.recipe.key
         cached = self._derivs.get(digest, key)
         if cached is not None:
             self.hits += 1
-            return await self._load(*cached)
+            return await self._load(OpenFile(*cached))
         self.misses += 1
         self._raise_known_failure(digest, key)
         made = self._made.get((digest, key))
@@ -192,13 +214,19 @@ class Serve:
         made = await self._flight.run((digest, key), lambda: self._make(target.image, recipe))
         return made if isinstance(made, bytes) else made.twin()
 
-    async def _load(self, fd: int, size: int) -> bytes | OpenFile:
+    async def _original(self, blob: Blob) -> bytes | OpenFile:
+        file = await self._open(blob)
+        try:
+            return await self._load(file)
+        except OSError as error:
+            raise self._damaged(blob) from error
+
+    async def _load(self, file: OpenFile) -> bytes | OpenFile:
         """Read a small file off the loop; leave a large one open for streaming."""
-        file = OpenFile(fd, size)
-        if size > self._hot.max_item_bytes:
+        if file.size > self._hot.max_item_bytes:
             return file
         try:
-            return await asyncio.to_thread(os.pread, fd, size, 0)
+            return await asyncio.to_thread(os.pread, file.fd, file.size, 0)
         finally:
             file.close()
 
@@ -212,7 +240,7 @@ class Serve:
 
     async def _render(self, image: Image, recipe: Recipe, ticket: Ticket) -> bytes | OpenFile:
         digest = image.blob.digest
-        source = OpenFile(self._open(digest), image.blob.stored_bytes)
+        source = await self._open(image.blob)
         job = RenderJob(format=image.blob.format, recipe=recipe)
         try:
             try:
@@ -227,19 +255,36 @@ class Serve:
                     return await _made(out, rendered.length)
         except (ImageBroken, ImageTooLarge) as error:
             if isinstance(error, ImageBroken):
-                log.error("the original %s does not decode any more; restore it from a backup", digest)
+                log.error("the original %s does not decode any more", digest)
+                self.suspect(digest)
             self._remember_failure(digest, recipe.key, error)
             raise
         finally:
             source.close()
 
-    def _open(self, digest: str) -> int:
-        """Open an original that a record refers to; that it is not there is the operator's business."""
+    async def _open(self, blob: Blob) -> OpenFile:
+        """Open an original that a record refers to. Raises NotFound if its last picture was deleted just now, and
+        ImageDamaged where it is missing, or no file of its size.
+        """
         try:
-            return self._blobs.open(digest)
+            fd = self._blobs.open(blob.digest)
         except NotFound:
-            log.error("the original %s is missing from blobs/; restore it from a backup", digest)
+            if await self._records.refers_to(blob.digest):
+                raise self._damaged(blob) from None
             raise
+        except StorageFault as problem:
+            if isinstance(problem.__cause__, OSError) and problem.__cause__.errno in UNREADABLE:
+                raise self._damaged(blob) from problem
+            raise
+        file, found = OpenFile(fd, blob.stored_bytes), os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != blob.stored_bytes:
+            file.close()
+            raise self._damaged(blob)
+        return file
+
+    def _damaged(self, blob: Blob) -> ImageDamaged:
+        self.suspect(blob.digest)
+        return ImageDamaged()
 
     async def _keep(self, digest: str, key: str, out: Scratch, length: int, ticket: Ticket) -> bytes | OpenFile:
         made = await _made(out, length)

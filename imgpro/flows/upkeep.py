@@ -13,7 +13,7 @@ from typing import Final
 from imgpro.errors import Action, StorageFault
 from imgpro.flows.keyring import KeyRing
 from imgpro.flows.remove import Remove
-from imgpro.store import queries, queries_accounts
+from imgpro.store import copies, queries, queries_accounts
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -30,6 +30,7 @@ LOOK_S: Final = 2.0
 FIRST_MS: Final = 1_767_225_600_000  # no picture was uploaded before the year of the first imgpro
 NOTE_CLOCK_S: Final = 3_600.0
 PENDING_KEPT_MS: Final = 7 * 86_400_000
+COPIES_KEPT_S: Final = 30 * 86_400.0  # they hold what was deleted since
 ORPHAN_GRACE_S: Final = 86_400.0
 
 
@@ -141,7 +142,7 @@ class Upkeep:
     async def expire(self) -> int:
         """Delete images whose time is over, in batches. Return how many went; none while the clock is in doubt."""
         await self._spare_the_early()
-        if not await self._clock_is_good():
+        if not await self.clock_is_good():
             return 0
         deleted = 0
         while True:
@@ -164,7 +165,8 @@ class Upkeep:
             async with self._db.reader() as conn:
                 ids = await queries.expired_images(conn, FIRST_MS, BATCH)
 
-    async def _clock_is_good(self) -> bool:
+    async def clock_is_good(self) -> bool:
+        """Tell whether wall time can be trusted for deleting."""
         if not self._clock_compared:
             async with self._db.reader() as conn:
                 good_ms = await queries.good_clock_ms(conn)
@@ -205,7 +207,7 @@ class Upkeep:
 
         And those that a wrong clock put into the future. Nothing while the clock is in doubt.
         """
-        if not await self._clock_is_good():
+        if not await self.clock_is_good():
             return
         now_ms = _now_ms()
         await self._db.write(lambda conn: queries.prune_upload_log(conn, now_ms))
@@ -219,8 +221,10 @@ class Upkeep:
         await self._ring.note_uses()
 
     async def maintain_database(self) -> None:
-        """Give free pages back to the disk and refresh the planner's statistics."""
+        """Give free pages back to the disk, and forget copies from before migrations that nobody goes back to."""
         await self._db.maintain()
+        backups, before_s = self._blobs.data.backups, time.time() - COPIES_KEPT_S
+        await asyncio.to_thread(lambda: copies.prune_old(backups, before_s))
 
     async def note_uses(self) -> None:
         """Write down which derivatives were used last, so that a restart evicts the right ones."""

@@ -4,6 +4,7 @@ import { localTimes } from "./account.js";
 import { notify } from "./notify.js";
 
 const EVERY_MS = 20_000;
+const CLOSELY_MS = 2_000; // while long work is shown
 
 // Ask for this page anew and put the parts with these ids into place. Text only comes from our own server's page.
 async function refresh(ids) {
@@ -21,9 +22,15 @@ async function refresh(ids) {
 
 const live = [...document.querySelectorAll("[data-live]")].map((part) => part.id);
 if (live.length) {
-  setInterval(() => {
-    if (!document.hidden && !document.querySelector("dialog[open]")) refresh(live).catch(() => {});
-  }, EVERY_MS);
+  const look = async () => {
+    const closely = document.querySelector("[data-under-way]");
+    await new Promise((resolve) => setTimeout(resolve, closely ? CLOSELY_MS : EVERY_MS));
+    // Numbers change slowly; of long work it is one part that moves.
+    const ids = closely ? [closely.closest("[data-live]").id] : live;
+    if (!document.hidden && !document.querySelector("dialog[open]")) await refresh(ids).catch(() => {});
+    look();
+  };
+  look();
 }
 
 const reload = document.querySelector("[data-reload]");

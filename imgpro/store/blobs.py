@@ -33,6 +33,7 @@ _READ_BYTES: Final = 1024 * 1024
 _BLOB_MODE: Final = 0o440
 MIN_FREE_INODES: Final = 256
 _THREADS: Final = 4
+_OPEN_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place is not waited for
 
 
 class Staged:
@@ -248,7 +249,7 @@ class BlobStore:
     def open(self, digest: str) -> int:
         """Return a read-only descriptor of the blob, the caller's to close; raises NotFound, StorageFault."""
         try:
-            return os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(self.path(digest), _OPEN_FLAGS)
         except FileNotFoundError:
             self.data.check_there()  # else everything would look deleted, and be remembered so by caches
             raise NotFound from None

@@ -8,7 +8,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
-from imgpro.store import durable, peek, room
+from imgpro.store import durable, peek, queries_keeping, room
+from imgpro.store.queries_keeping import Run
 
 CHECKED_BYTES: Final = 512 * 1024 * 1024  # a larger database is not read from end to end
 _MOST_NAMES: Final = 5_000
@@ -75,6 +76,21 @@ def schema_of(path: Path) -> int:
             return int(_one(conn, "PRAGMA user_version"))
     except sqlite3.Error as error:
         raise OSError(str(error)) from error
+
+
+def last_runs(path: Path) -> tuple[dict[str, Run], int, int]:
+    """Return the last run of each kind of work, how many originals are damaged, and when the database began (Unix ms).
+
+    Raises OSError, also for a database of a version that knew nothing of them.
+    """
+    try:
+        with peek.looking(path) as conn:
+            rows = conn.execute(queries_keeping.LAST_RUNS).fetchall()
+            damaged = int(_one(conn, "SELECT count(*) FROM damaged_blobs"))
+            began = int(_one(conn, "SELECT value FROM meta WHERE key = 'created_ms'") or 0)
+    except (sqlite3.Error, TypeError) as error:
+        raise OSError(str(error)) from error
+    return queries_keeping.runs_of(rows), damaged, began
 
 
 def disks(folders: dict[str, Path]) -> dict[str, Any]:

@@ -108,6 +108,13 @@ def prune(backups: Path, needed: Path) -> None:
         surplus.unlink()
 
 
+def prune_old(backups: Path, before_s: float) -> None:
+    """Remove the copies made before a moment (Unix seconds)."""
+    for copy in listed(backups):
+        if copy.path.stat().st_mtime < before_s:
+            copy.path.unlink()
+
+
 def way_back(database: Path, backups: Path, supported: int) -> str:
     """Return in words and commands how a program that knows schemas up to `supported` gets a database it can open."""
     usable = [copy.path for copy in listed(backups) if copy.old <= supported and _is_whole(copy.path)]

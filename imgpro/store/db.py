@@ -5,27 +5,28 @@ Knows no table besides `meta`, and nothing of what the transactions mean.
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import os
 import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import aiosqlite
 import msgspec
 
 from imgpro.errors import Action, Busy, DataUnusable, StorageFault
-from imgpro.store import durable, schema
+from imgpro.store import batches, durable, schema
+from imgpro.store.batches import Alone, Chore, Follower, RoomGiven, Write
 from imgpro.store.pragmas import BUSY_TIMEOUT_MS as _BUSY_TIMEOUT_MS
 from imgpro.store.pragmas import READER_PRAGMAS, WRITER_PRAGMAS
 from imgpro.store.schema import Migration
-from imgpro.store.sqlite_faults import primary_code, translated
+from imgpro.store.sqlite_faults import translated
 from imgpro.tallies import Counted, Histogram
 
 T = TypeVar("T")
@@ -51,27 +52,15 @@ class DatabaseStats(msgspec.Struct, frozen=True):
     durations: Counted  # of transactions, many writes in one
 
 
-class _Write:
-    """A transaction that waits for its turn, and then its outcome."""
-
-    __slots__ = ("context", "error", "function", "future", "result")
-
-    def __init__(self, function: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any]) -> None:
-        self.function = function
-        self.future = future
-        self.context = contextvars.copy_context()  # so that what it logs names its request
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-
 class Database:
     """The database of one data directory. Make it with `Database.open`, end it with `close`."""
 
-    def __init__(self, path: Path, backups: Path) -> None:
+    def __init__(self, path: Path, backups: Path, follower: Follower | None = None) -> None:
         self.path = path
+        self._follower = follower or Alone()
         self._backups = backups
         self._wal = Path(f"{path}-wal")
-        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._serve, name="db-writer", daemon=True)
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -85,6 +74,7 @@ class Database:
         self._last_commit_s = float("-inf")
         self._steps: tuple[Migration, ...] = ()
         self._identity = ("", "")
+        self._chores: deque[Chore] = deque()
 
     @classmethod
     async def open(
@@ -94,12 +84,14 @@ class Database:
         instance_id: str,
         app_version: str,
         migrations: Sequence[Migration] | None = None,
+        follower: Follower | None = None,
     ) -> "Database":
         """Open, create or migrate the database; raises DataUnusable, StorageFull, StorageFault.
 
-        `instance_id` is that of the data directory: a database of another one is refused.
+        `instance_id` is that of the data directory: a database of another one is refused. `follower` is told of
+        every commit.
         """
-        database = cls(path, backups)
+        database = cls(path, backups, follower)
         database._steps = tuple(migrations) if migrations is not None else schema.packaged_migrations()
         database._identity = (instance_id, app_version)
         database._thread.start()
@@ -127,9 +119,25 @@ class Database:
             self._busy += 1
             raise Busy
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Write(function, future))
+        self._queue.put(Write(function, future))
         # A cancelled caller cancels this future only; the writer does not look at it before it has committed.
         return await future
+
+    async def between(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the writer's connection between two transactions, for what is none: all writes wait for it.
+
+        Raises what it raises, Busy as `write` does, StorageFull and StorageFault.
+        """
+        chore = Chore(work, self._loop.create_future())
+        self._chores.append(chore)
+        try:
+            await self.write(lambda _: None)  # what wakes the thread
+        except BaseException:
+            with contextlib.suppress(ValueError):
+                self._chores.remove(chore)
+            raise
+        done: T = await chore.future
+        return done
 
     @contextlib.asynccontextmanager
     async def reader(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -206,7 +214,10 @@ class Database:
             while batch := self._take():
                 self._commit(connection, batch)
                 self._checkpoint(connection)
+                while self._chores:
+                    self._tell(batches.do_chore(connection, self._chores.popleft(), self._wal))
         finally:
+            self._follower.closed()
             _finish(connection)
             self._tell(lambda: self._closed.set_result(None))
 
@@ -236,8 +247,12 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             self._sign(connection)
             _drop_statistics(connection)
+            self._follower.opened(connection)
             connection.execute("COMMIT")
+            self._follower.committed()
         except BaseException:
+            batches.roll_back(connection, self._follower)
+            self._follower.closed()
             connection.close()
             raise
         return connection
@@ -257,9 +272,9 @@ class Database:
             )
         _set_meta(connection, "app_version_last", app_version)
 
-    def _take(self) -> list[_Write]:
+    def _take(self) -> list[Write]:
         """Wait for work and return all of it that is queued; nothing once the end was asked for."""
-        batch: list[_Write] = []
+        batch: list[Write] = []
         item = self._queue.get()
         while item is not None:
             batch.append(item)
@@ -274,16 +289,16 @@ class Database:
                 self._queue.put(None)  # the end, met behind work: do the work first
         return batch
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
+    def _commit(self, connection: sqlite3.Connection, batch: list[Write]) -> None:
         """Run a batch, each inside its own savepoint, commit once, and only then tell the callers."""
         began_s = time.monotonic()
         try:
             try:
-                self._run_all(connection, batch)
-            except _RoomGiven:
+                batches.commit(connection, batch, self.give_room, self._follower)
+            except RoomGiven:
                 log.warning("the disk of the database is full; its ballast was given up, so that writing goes on")
-                _roll_back(connection)
-                self._run_all(connection, batch)
+                batches.roll_back(connection, self._follower)
+                batches.commit(connection, batch, self.give_room, self._follower)
             self._commits += 1
             self._writes += len(batch)
             self._last_commit_s = time.monotonic()
@@ -292,22 +307,10 @@ class Database:
             failure = translated(error, self._wal)
             self._busy += isinstance(failure, Busy)
             batch[0].context.run(log.error, "a transaction of %d writes failed: %s", len(batch), error)
-            _roll_back(connection)
+            batches.roll_back(connection, self._follower)
             for write in batch:
                 write.error = write.error or failure
-        self._tell(lambda: _answer(batch))
-
-    def _run_all(self, connection: sqlite3.Connection, batch: list[_Write]) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            write.context.run(_run_one, connection, write, self.give_room)
-        durable.point("commit.before")
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            _try_again_with_room(error, self.give_room)
-            raise
-        durable.point("commit.after")
+        self._tell(lambda: batches.answer(batch))
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         """Copy the log into the database once it is long enough; passive, so that nobody waits for it."""
@@ -316,48 +319,6 @@ class Database:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except (OSError, sqlite3.Error) as error:
             log.warning("a checkpoint failed and will be tried again: %s", error)
-
-
-class _RoomGiven(Exception):
-    """The disk is full, and now a little less so: the same batch may fit."""
-
-
-def _try_again_with_room(error: Exception, give_room: Callable[[], bool]) -> None:
-    if primary_code(error) == sqlite3.SQLITE_FULL and give_room():
-        raise _RoomGiven from error
-
-
-def _run_one(connection: sqlite3.Connection, write: _Write, give_room: Callable[[], bool]) -> None:
-    write.error = None
-    connection.execute("SAVEPOINT one")
-    try:
-        write.result = write.function(connection)
-    except Exception as error:
-        _try_again_with_room(error, give_room)
-        write.error = translated(error)
-        if not connection.in_transaction:
-            # A full disk makes SQLite roll back everything, the others of this batch too.
-            raise
-        connection.execute("ROLLBACK TO one")
-    if not connection.in_transaction:
-        raise StorageFault("A transaction was ended by the function that runs in it.")
-    connection.execute("RELEASE one")
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-
-
-def _answer(batch: list[_Write]) -> None:
-    for write in batch:
-        if write.future.done():
-            continue
-        if write.error is not None:
-            write.future.set_exception(write.error)
-        else:
-            write.future.set_result(write.result)
 
 
 def _set_meta(connection: sqlite3.Connection, key: str, value: str) -> None:

@@ -32,6 +32,17 @@ POINTS: Final = (
 """Every place where the crash tests may kill the process, in the order an upload and its deletion meet them."""
 MIGRATION_POINTS: Final = ("migrate.copied", "migrate.stepped", "migrate.committed")
 """The same for a start that finds an older database."""
+BACKUP_POINTS: Final = (
+    "backup.copied",
+    "backup.blobs",
+    "backup.unmarked",
+    "restore.staged",
+    "restore.marked",
+    "restore.moved",
+    "restore.swapped",
+    "restore.unmarked",
+)
+"""The same for a backup that is made, and for one that is restored."""
 
 # A limit on the length of a file (`ulimit -f`) is one more way of saying that there is no room for it.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -82,7 +93,7 @@ class _CrashPlan:
         self.name, _, count = text.partition(":")
         self._left = int(count or 1)
         self._lock = threading.Lock()
-        if self.name not in (*POINTS, *MIGRATION_POINTS):
+        if self.name not in (*POINTS, *MIGRATION_POINTS, *BACKUP_POINTS):
             raise ValueError(f"IMGPRO_CRASH_AT names no crash point: {self.name!r}")
 
     def met(self) -> None:

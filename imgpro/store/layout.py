@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import uuid
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Final, NoReturn
@@ -18,7 +19,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from imgpro.errors import Action, DataDirLocked, DataDirMissing, DataUnusable, StorageFault
-from imgpro.store import durable, room
+from imgpro.store import durable, halves, room
 from imgpro.store.ballast import BALLAST_BYTES, Ballast
 from imgpro.store.holder import LOCK_NAME as _LOCK
 from imgpro.store.known import FOLDER as KNOWN_FOLDER
@@ -29,6 +30,9 @@ LAYOUT_VERSION: Final = 1
 HASH_NAME: Final = "blake3"
 DATABASE_NAME: Final = "imgpro.db"
 ADMIN_SOCKET: Final = "admin.sock"  # where the command line talks to the server that runs
+STAGE: Final = "restoring"  # what a restore gathers
+RESTORE_MARK: Final = "RESTORING"  # there while it takes the place of what was there before
+REPLACED: Final = "replaced-"  # and the beginning of the folder where that lies afterwards
 _DIRECTORIES: Final = ("blobs", "cache", "tmp", "backups", "journal", "quarantine")
 _FORMAT: Final = "FORMAT"
 _KEY_FILE: Final = "secret.key"
@@ -39,6 +43,7 @@ _NEW: Final = frozenset({"lost+found", _LOCK, f"{_FORMAT}.new", KNOWN_FOLDER})
 # All that is made in a data directory, but for the files of the database.
 OWN_NAMES: Final = (
     *(_FORMAT, f"{_FORMAT}.new", _LOCK, _KEY_FILE, _BALLAST, ADMIN_SOCKET, KNOWN_FOLDER),
+    *(STAGE, RESTORE_MARK),
     *_DIRECTORIES,
 )
 # The first line is fixed by the convention that backup tools look for; the rest is for people.
@@ -203,6 +208,23 @@ def read_marker(root: Path) -> FormatFile:
     return _read_format(root / _FORMAT)
 
 
+@contextlib.contextmanager
+def held(root: Path, home: Path) -> Iterator[None]:
+    """Hold the locks of a data directory and of its database's, which are made if need be, without opening them.
+
+    Raises DataDirLocked, StorageFault.
+    """
+    with contextlib.ExitStack() as locks:
+        taken: set[tuple[int, int]] = set()
+        try:
+            for directory in (root, home):
+                durable.make_directories(directory)
+                _take(directory, locks, taken)
+        except OSError as error:
+            raise durable.fault(error, f"opening {root}") from error
+        yield
+
+
 def look_over(path: Path, database_dir: Path | None, known: KnownData | None) -> None:
     """Raise what `DataDir.open` would raise about what lies there. Changes nothing."""
     root = Path(os.path.abspath(path))
@@ -222,6 +244,10 @@ def _read_private(path: Path) -> bytes:
 def _recognise(root: Path, database: Path, known: KnownData | None, *, accept: bool) -> None:
     """Pass a new directory and one of ours, raise for anything else. Changes nothing."""
     names = _names(root)
+    if RESTORE_MARK in names or (STAGE in names and _FORMAT not in names):
+        raise DataUnusable(
+            f"A restore into {root} was broken off.", Action("fix", label=f"imgpro backup restore --data {root}")
+        )
     seen = known.instance_id() if known is not None else None
     if _FORMAT in names:
         found = _read_format(root / _FORMAT)
@@ -230,7 +256,7 @@ def _recognise(root: Path, database: Path, known: KnownData | None, *, accept: b
                 f"{root} is another data directory than at the last start (instance {found.instance_id}, not {seen}).",
                 _mount("If it was exchanged on purpose", known),
             )
-        _check_halves(root, database, accept=accept, used=seen is not None)
+        halves.check(root, database, root / _KEY_FILE, accept=accept, used=seen is not None)
         return
     if database.exists() and database.parent != root:
         raise DataDirMissing(
@@ -268,35 +294,6 @@ def _names(root: Path) -> frozenset[str]:
 def _mount(otherwise: str, known: KnownData | None) -> Action:
     forget = f", or remove {known.path}" if known is not None else ""
     return Action("fix", label=f"Mount its disk, then start again. {otherwise}: imgpro run --accept-data{forget}")
-
-
-def _check_halves(root: Path, database: Path, *, accept: bool, used: bool) -> None:
-    """Refuse when a part is gone without which the others would be swept away or be of no use.
-
-    `used`: a server has run on it, so that there has been a database.
-    """
-    blobs = root / "blobs"
-    if database.exists():
-        if not blobs.is_dir():
-            raise DataDirMissing(
-                f"{blobs} is missing, but the database is there.",
-                Action("fix", label="Mount the disk that holds the pictures, or restore them from a backup"),
-            )
-        if not (root / _KEY_FILE).exists() and not accept:
-            raise DataUnusable(
-                f"{root / _KEY_FILE} is missing: every link that was signed with it would stop working.",
-                Action("fix", label="Restore it from a backup. To go on with a new one: imgpro run --accept-data"),
-            )
-    elif blobs.is_dir() and any(blobs.iterdir()):
-        raise DataUnusable(
-            f"{database} is missing, but {blobs} holds pictures.",
-            Action("fix", label="Restore the database from backups/, or name its place with --db-dir"),
-        )
-    elif used:
-        raise DataUnusable(
-            f"{database} is missing, but was there at the last start.",
-            Action("fix", label="Mount its disk, or restore it. To begin anew: imgpro run --accept-data"),
-        )
 
 
 def _identity(path: Path) -> tuple[int, int]:

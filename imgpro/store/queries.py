@@ -121,12 +121,13 @@ def insert_image(
     allowance: Allowance | None = None,
     replay: Replay | None = None,
     ticket: bytes | None = None,
-) -> None:
+    blob_ms: int | None = None,
+) -> int:
     """Store a picture, and its blob's facts if they are new, within the limits of its uploader.
 
     Check and count are one transaction: parallel uploads cannot pass a limit together. An anonymous picture (`network`
     given) is held to `limits` and the common ceiling, others to `allowance`. `replay` is stored with it, and the upload
-    `ticket` (its hash) used up.
+    `ticket` (its hash) used up. `blob_ms` is when its bytes came, where that is not its own time. Returns its number.
 
     Raises RateLimited with the seconds to wait, StorageFull, QuotaExceeded (bare: the caller knows the plan), NotFound
     for a ticket that is used or was ended, IdempotencyKeyConflict.
@@ -141,7 +142,7 @@ def insert_image(
         _take_allowance(conn, image.account, image.key, image.blob.stored_bytes, allowance)
     values = (
         image.id,
-        _blob_seq(conn, image.blob, image.created_ms),
+        _blob_seq(conn, image.blob, blob_ms or image.created_ms),
         image.blob.format,
         image.blob.stored_bytes,
         image.name,
@@ -167,9 +168,11 @@ def insert_image(
     )
     seq = int(added.lastrowid or 0)
     _make_findable(conn, image, seq)
+    conn.execute("DELETE FROM damaged_blobs WHERE digest = ?", (bytes.fromhex(image.blob.digest),))  # it is whole now
     if replay is not None:
         insert_replay(conn, replay, image.created_ms)
     durable.point("row.inserted")
+    return seq
 
 
 def _make_findable(conn: sqlite3.Connection, image: Image, seq: int) -> None:
@@ -315,6 +318,7 @@ def delete_image(conn: sqlite3.Connection, image_id: str) -> Deletion | None:
     last = conn.execute("SELECT 1 FROM images WHERE blob = ? LIMIT 1", (seq,)).fetchone() is None
     if last:
         conn.execute("DELETE FROM blobs WHERE seq = ?", (seq,))
+        conn.execute("DELETE FROM damaged_blobs WHERE digest = ?", (digest,))
     return Deletion(image_id, digest.hex(), last, image.account, image.key)
 
 
@@ -572,7 +576,7 @@ async def totals(conn: aiosqlite.Connection) -> Totals:
 
 def _totals(rows: Iterable[tuple[str, int]]) -> Totals:
     found = dict(rows)
-    return Totals(found["images"], found["blobs"], found["blob_bytes"], found["anonymous_bytes"])
+    return Totals(*(found.get(name, 0) for name in ("images", "blobs", "blob_bytes", "anonymous_bytes")))
 
 
 # Rows to values

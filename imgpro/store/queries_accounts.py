@@ -15,12 +15,12 @@ MAX_SESSIONS: Final = 50  # of an account
 _FUTURE_MS: Final = 7 * 86_400_000  # a clock that is set right by less than this signs nobody out
 ACCOUNT_COLUMNS: Final = (
     "a.seq, a.id, a.email, a.role, a.plan, a.plan_changes, a.created_ms, a.verified_ms, a.blocked_ms, a.images, "
-    "a.stored_bytes"
+    "a.stored_bytes, a.leaving_ms"
 )
 _KEY: Final = (
     "k.seq, k.id, k.account, k.name, k.abilities, k.namespace, k.network, k.created_ms, k.confirmed_ms, k.last_used_ms"
 )
-_ACCOUNT_COLUMNS: Final = 11
+_ACCOUNT_COLUMNS: Final = 12
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -512,6 +512,7 @@ def account_of(row: tuple[Any, ...]) -> Account:
         "blocked_ms",
         "images",
         "stored_bytes",
+        "leaving_ms",
     )
     return Account(**dict(zip(names, row, strict=True)))
 

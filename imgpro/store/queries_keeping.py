@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
 
 import aiosqlite
 import msgspec
@@ -48,9 +49,16 @@ def note_ended(
     )
 
 
+LAST_RUNS: Final = "SELECT name, began_ms, ended_ms, good_ms, message, details FROM last_runs"
+
+
 async def last_runs(conn: aiosqlite.Connection) -> dict[str, Run]:
     """Return the last run of each kind, by name."""
-    rows = await conn.execute_fetchall("SELECT name, began_ms, ended_ms, good_ms, message, details FROM last_runs")
+    return runs_of(await conn.execute_fetchall(LAST_RUNS))
+
+
+def runs_of(rows: Iterable[Sequence[Any]]) -> dict[str, Run]:
+    """Return what the rows of `LAST_RUNS` say, by name."""
     return {row[0]: Run(row[0], row[1], row[2], row[3], row[4], json.loads(row[5])) for row in rows}
 
 
@@ -81,3 +89,49 @@ async def damaged_count(conn: aiosqlite.Connection) -> int:
     rows = list(await conn.execute_fetchall("SELECT count(*) FROM damaged_blobs"))
     found: int = rows[0][0]
     return found
+
+
+async def traces_left(conn: aiosqlite.Connection) -> int:
+    """Return how many deletions may have left traces in the database's files."""
+    rows = list(await conn.execute_fetchall("SELECT value FROM totals WHERE name = 'traces'"))
+    found: int = rows[0][0]
+    return found
+
+
+def take_traces(conn: sqlite3.Connection, count: int) -> None:
+    """Write down that the traces of so many deletions are cleared."""
+    conn.execute("UPDATE totals SET value = max(0, value - ?) WHERE name = 'traces'", (count,))
+
+
+# Places that backups went to, by what they are called: one that is empty later is not mounted.
+_PLACE = "backup_place:"
+
+
+def note_backup_place(conn: sqlite3.Connection, place: str, now_ms: int) -> None:
+    """Write down that a backup went to a place."""
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (_PLACE + place, str(now_ms)),
+    )
+
+
+async def backup_places(conn: aiosqlite.Connection) -> list[str]:
+    """Return the places that backups went to, the last one first."""
+    rows = await conn.execute_fetchall(
+        "SELECT substr(key, ?) FROM meta WHERE substr(key, 1, ?) = ? ORDER BY CAST(value AS INTEGER) DESC",
+        (len(_PLACE) + 1, len(_PLACE), _PLACE),
+    )
+    return [row[0] for row in rows]
+
+
+async def created_ms(conn: aiosqlite.Connection) -> int:
+    """Return when the database was made (Unix ms)."""
+    rows = list(await conn.execute_fetchall("SELECT value FROM meta WHERE key = 'created_ms'"))
+    return int(rows[0][0]) if rows else 0
+
+
+async def counted(conn: aiosqlite.Connection) -> tuple[int, int]:
+    """Return how many pictures and how many originals there are, by the sums that are kept."""
+    rows = await conn.execute_fetchall("SELECT name, value FROM totals WHERE name IN ('images', 'blobs')")
+    found = {row[0]: row[1] for row in rows}
+    return found["images"], found["blobs"]

@@ -23,7 +23,7 @@ class FileSystem(msgspec.Struct, frozen=True):
 
 
 class Copies(msgspec.Struct, frozen=True):
-    """What lies in the folder of backups: how many entries, their bytes, and the newest one (Unix ms)."""
+    """What lies in the folder of backups beside them: copies of the database, their bytes, the newest one (Unix ms)."""
 
     count: int
     bytes: int
@@ -68,7 +68,7 @@ def database_bytes(path: Path) -> int:
 
 
 def copies(backups: Path) -> Copies:
-    """Return what lies in the folder of backups."""
+    """Return what files lie in the folder of backups."""
     count = size = 0
     newest: str | None = None
     newest_ms: int | None = None
@@ -77,8 +77,10 @@ def copies(backups: Path) -> Copies:
             found = entry.stat()
         except FileNotFoundError:
             continue
+        if not entry.is_file():
+            continue
         count += 1
-        size += found.st_size if entry.is_file() else 0
+        size += found.st_size
         if newest_ms is None or found.st_mtime * 1000 > newest_ms:
             newest, newest_ms = entry.name, int(found.st_mtime * 1000)
     return Copies(count, size, newest, newest_ms)

@@ -1,8 +1,9 @@
 """The operator's door into a running server: a socket in the data directory that only its owner can open.
 
 `POST /{command}` with JSON values; the answer is what `Operate.perform` returns. Long work is begun with
-`POST /errand/{kind}`, looked at with `GET /errand/{name}` and broken off with `DELETE`. `GET /readyz` tells how well
-the server is. Who may open the socket may read the database as well, so there is no other check.
+`POST /errand/{kind}`, looked at with `GET /errand/{name}` and broken off with `DELETE`. `POST /bring-in` takes a
+picture over: a line of JSON (`flows.bring_in.Incoming`), then the file. `GET /readyz` tells how well the server is.
+Who may open the socket may read the database as well, so there is no other check.
 """
 
 import contextlib
@@ -17,14 +18,17 @@ import msgspec
 from aiohttp import web
 
 from imgpro.appliance import Appliance
-from imgpro.errors import ImgproError
+from imgpro.errors import BadRequest, ImgproError
+from imgpro.flows.bring_in import Incoming
 from imgpro.flows.errands import Report
 from imgpro.settings import Uploads
 from imgpro.store.layout import ADMIN_SOCKET
 from imgpro.web import respond
-from imgpro.web.bodies import Pace, read_json
+from imgpro.web.bodies import Pace, raw_chunks, read_json, read_line
 from imgpro.web.health import reasons
 
+# Files come from disks and shares that may have to wake up first.
+FROM_HERE: Final = Uploads(chunk_deadline_s=300.0, min_rate_bytes=0, deadline_s=7200.0)
 LOOK_S: Final = 0.25  # how long a look at an errand waits for its end
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,7 @@ class AdminDoor:
         self._appliance = appliance
         self._path = appliance.data.root / ADMIN_SOCKET
         app = web.Application()
+        app.router.add_post("/bring-in", self._bring_in)
         app.router.add_post("/{command}", self._post)
         app.router.add_post("/errand/{kind}", self._start_errand)
         app.router.add_get("/errand/{name}", self._look_at_errand)
@@ -77,6 +82,15 @@ class AdminDoor:
 
         return await self._answer(work())
 
+    async def _bring_in(self, request: web.Request) -> web.Response:
+        async def work() -> dict[str, Any]:
+            pace = Pace(FROM_HERE)
+            incoming = _incoming(await read_line(request, pace))
+            taken = await self._appliance.bring_in.take(incoming, raw_chunks(request, pace))
+            return msgspec.structs.asdict(taken)
+
+        return await self._answer(work())
+
     async def _start_errand(self, request: web.Request) -> web.Response:
         async def work() -> dict[str, Any]:
             values = await read_json(request, Pace(Uploads()))
@@ -104,6 +118,13 @@ class AdminDoor:
         except Exception:
             log.exception("an operator's command failed")
             return respond.error(ImgproError())
+
+
+def _incoming(line: bytes) -> Incoming:
+    try:
+        return msgspec.json.decode(line, type=Incoming)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"What is said of the picture cannot be read: {error}.") from None
 
 
 def _plain(report: Report) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from imgpro.web.images import ImageHandlers
 from imgpro.web.keys import KeyHandlers
 from imgpro.web.mcp import McpHandlers
 from imgpro.web.media import MediaHandlers
+from imgpro.web.old_links import OldLinkHandlers, OwnPaths
 from imgpro.web.operator import OperatorPages
 from imgpro.web.operator_accounts import OperatorAccountPages
+from imgpro.web.operator_retention import OperatorRetentionPages
 from imgpro.web.own_account import OwnAccountPages
 from imgpro.web.pages import ErrorPages, Templates
 from imgpro.web.picgo import PicGoHandlers
@@ -44,11 +46,14 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     templates = Templates(settings.pages.site_name)
     appliance.followers.append(lambda settings: clients.trust(settings.server.trusted_proxies))
     appliance.followers.append(lambda settings: templates.rename(settings.pages.site_name))
+    identity = _identity(appliance, clients)
+    leads = OldLinkHandlers(appliance, clients, identity).lead
     app = web.Application()
-    app.router.add_routes(routes(appliance, clients, templates))
+    app.router.add_routes(routes(appliance, clients, templates, identity))
+    appliance.bring_in.is_ours = OwnPaths(app.router.resources())
     pages, listen = ErrorPages(templates), settings.metrics.listen
     if not settings.metrics.enabled:
-        return Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota)
+        return Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, leads)
     from imgpro.web.metrics import Metrics, MetricsDoor  # a fifth of a second, for those who want it
 
     counts = RequestCounts()
@@ -56,16 +61,22 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     appliance.followers.append(lambda settings: metrics.allow(settings.metrics.networks))
     if not listen:
         app.router.add_routes([metrics.route()])
-    runner = Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, counts)
+    runner = Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, leads, counts)
     runner.metrics_door = MetricsDoor(metrics) if listen else None
     return runner
 
 
-def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list[web.RouteDef]:
-    """Return every route."""
+def _identity(appliance: Appliance, clients: Clients) -> Identity:
     headers = HeaderSignIn(appliance.settings.header_sign_in, clients, appliance.vouched, appliance.signer)
     appliance.followers.append(lambda settings: headers.apply(settings.header_sign_in))
-    identity = Identity(appliance.ring, clients, appliance.signer, headers)
+    return Identity(appliance.ring, clients, appliance.signer, headers)
+
+
+def routes(
+    appliance: Appliance, clients: Clients, templates: Templates, identity: Identity | None = None
+) -> list[web.RouteDef]:
+    """Return every route."""
+    identity = identity or _identity(appliance, clients)
     images = ImageHandlers(appliance, identity)
     uploads = UploadHandlers(appliance, clients, identity)
     media = MediaHandlers(appliance, clients, identity)
@@ -73,7 +84,7 @@ def routes(appliance: Appliance, clients: Clients, templates: Templates) -> list
     mcp = McpHandlers(appliance, clients, identity)
     pages = (
         HomePages, SharePages, ViewerPages, PreviewHandlers, AccountPages, SignInPages, DashboardPages, OwnAccountPages,
-        ConnectPages, OperatorPages, OperatorAccountPages,
+        ConnectPages, OperatorPages, OperatorAccountPages, OperatorRetentionPages,
     )  # fmt: skip
     health = HealthHandlers(appliance, clients, identity)
     assets = Assets()

@@ -115,6 +115,19 @@ async def raw_chunks(request: web.Request, pace: Pace) -> AsyncIterator[bytes]:
         yield chunk
 
 
+async def read_line(request: web.Request, pace: Pace) -> bytes:
+    """Return the first line of a body, of at most 64 KB; what follows can still be read. Raises BadRequest."""
+    try:
+        line = await pace.next(request.content.readline())
+    except ImgproError:
+        raise
+    except Exception as error:
+        raise BadRequest("The body does not begin with a line.") from error
+    if not line.endswith(b"\n"):
+        raise BadRequest("The body does not begin with a line.")
+    return line
+
+
 async def _small_body(request: web.Request, pace: Pace, what: str, max_bytes: int = MAX_SMALL_BYTES) -> bytearray:
     """Ask for a body of at most `max_bytes` and return it; `what` is what the error calls it."""
     await invite(request)

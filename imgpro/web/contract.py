@@ -18,7 +18,7 @@ ErrorCode = Literal[
     "bad_request", "unauthorized", "forbidden", "quota_exceeded", "key_limit_reached", "registration_closed",
     "not_found", "method_not_allowed", "request_timeout", "idempotency_key_conflict", "idempotency_key_in_progress",
     "file_too_large", "unsupported_format", "range_not_satisfiable", "validation_error", "image_broken",
-    "image_too_large", "rate_limited", "server_error", "fetch_failed", "busy", "storage_full",
+    "image_too_large", "image_damaged", "rate_limited", "server_error", "fetch_failed", "busy", "storage_full",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from imgpro.errors import ImgproError, OperatorError, QuotaExceeded, RangeNotSat
 from imgpro.flows import options
 from imgpro.flows.change import MAX_BATCH
 from imgpro.flows.tickets import TICKET_S
-from imgpro.forms import show_bytes
+from imgpro.forms import show_bytes, show_span
 from imgpro.model import Account, Caller, Principal, Usage
 from imgpro.plans import ORDER, UNVERIFIED
 from imgpro.settings import Settings
@@ -32,7 +32,7 @@ from imgpro.web.assets import takes_gzip
 from imgpro.web.clients import Clients
 from imgpro.web.links import VIEW_LINK_S
 from imgpro.web.mcp_catalog import TOOLS
-from imgpro.web.pages import Templates, show_span
+from imgpro.web.pages import Templates
 from imgpro.web.reference import Reference, code
 
 BASE: Final = "https://img.example.org"  # stands for this server's own address until an answer is sent

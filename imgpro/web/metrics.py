@@ -20,6 +20,7 @@ from prometheus_client.utils import floatToGoString
 from imgpro import __version__
 from imgpro.errors import ImgproError, NotFound
 from imgpro.flows.figures import Figures, Snapshot
+from imgpro.store.queries_keeping import Run
 from imgpro.store.schema import SQLITE_VERSION
 from imgpro.tallies import Counted
 from imgpro.web import respond
@@ -120,7 +121,7 @@ class _Families(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
         yield _gauge("build_info", "What runs.", {_versions(): 1}, ("version", "python", "sqlite", "pillow"))
-        for part in (self._requests, self._pictures, self._storage, self._database, self._workers):
+        for part in (self._requests, self._pictures, self._storage, self._database, self._workers, self._keeping):
             yield from part()
 
     def _requests(self) -> Iterator[Metric]:
@@ -188,12 +189,47 @@ class _Families(Collector):
         yield _counter("worker_restarts", "Workers replaced.", {(): pool.restarts})
         yield _counter("worker_kills", "Workers stopped on a deadline or for a caller who left.", {(): pool.kills})
 
+    def _keeping(self) -> Iterator[Metric]:
+        kept = self._now.kept
+        if kept is None:
+            return
+        backups, run, verify = kept.backups, kept.backups.run, kept.backups.verify
+        yield from _success("backup", "made", None if backups.made_ms is None else backups.made_ms // 1000)
+        yield _counter("backup_failures", "Backups that failed.", {(): kept.failures["backup"]})
+        yield _gauge("backup_failed", "1 while the last backup failed.", {(): int(run is not None and run.failed)})
+        words = "1 while a daily backup is missing for two days."
+        yield _gauge("backup_late", words, {(): int(backups.late)})
+        yield from _success("verify", "tried out", _good_s(verify))
+        yield _counter("verify_failures", "Trials of backups that failed.", {(): kept.failures["verify"]})
+        corrupt = verify.details.get("bad", 0) if verify is not None else 0
+        words = "Originals that were missing or damaged in the backup tried out last."
+        yield _gauge("verify_corrupt_blobs", words, {(): corrupt})
+        whole = kept.scrub.details.get("whole_round_ms") if kept.scrub is not None else None
+        yield from _success("scrub", "read again, all of them,", None if whole is None else whole // 1000)
+        checked = kept.round.checked if kept.round is not None else 0
+        yield _gauge("scrub_checked_blobs", "Originals read again in the round under way.", {(): checked})
+        yield _gauge("scrub_damaged_blobs", "Originals that are damaged or missing.", {(): kept.damaged})
+        size = kept.journal.snapshot_bytes + kept.journal.tail_bytes
+        yield _gauge("journal_bytes", "Size of the journal that the database can be made from.", {(): size})
+        yield _gauge("journal_failed", "1 while it cannot be written.", {(): int(kept.journal_fails)})
+
 
 Values = Mapping[Any, int]  # by tuples of the labels' values
 
 
 def _gauge(name: str, words: str, values: Values, labels: Iterable[str] = ()) -> Metric:
     return _simple(GaugeMetricFamily, name, words, values, labels)
+
+
+def _success(kind: str, done: str, at_s: int | None) -> Iterator[Metric]:
+    """Yield when something last went well; nothing where it never did: 0 would be 1970."""
+    if at_s is not None:
+        what = "originals were" if kind == "scrub" else "a backup was"
+        yield _gauge(f"{kind}_last_success_timestamp_seconds", f"When {what} {done} last.", {(): at_s})
+
+
+def _good_s(run: Run | None) -> int | None:
+    return None if run is None or run.good_ms is None else run.good_ms // 1000
 
 
 def _counter(name: str, words: str, values: Values, labels: Iterable[str] = ()) -> Metric:

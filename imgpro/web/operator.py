@@ -11,14 +11,16 @@ from imgpro.errors import ValidationError
 from imgpro.flows.overview import Disk, settings_in_force
 from imgpro.flows.watch_room import worst
 from imgpro.forms import show_bytes
-from imgpro.store.queries_operator import Growth, Upload
+from imgpro.model import Image
+from imgpro.store.queries_operator import Growth
 from imgpro.web import codes, respond
 from imgpro.web.clients import Clients
 from imgpro.web.confirm import ask_again, is_sure
 from imgpro.web.identity import Identity, Visitor
-from imgpro.web.links import Links
 from imgpro.web.operator_door import OperatorDoor
-from imgpro.web.pages import PageGroup, Templates, root_of
+from imgpro.web.operator_keeping import KeepingPart
+from imgpro.web.operator_tiles import tile
+from imgpro.web.pages import PageGroup, Templates
 from imgpro.web.sign_in import sign_in_first
 
 MAX_LINKS: Final = 50
@@ -35,6 +37,7 @@ SAID: Final = {
     "blocked": "The account is blocked.",
     "unblocked": "The account is let in again.",
     "deleted": "The pictures are deleted.",
+    "gone": "The account is deleted. Its pictures go right now.",
 }
 
 
@@ -44,6 +47,7 @@ class OperatorPages(PageGroup):
     def __init__(self, appliance: Appliance, clients: Clients, templates: Templates, identity: Identity) -> None:
         super().__init__(appliance, clients, templates, identity)
         self._door = OperatorDoor(identity, appliance)
+        self._keeping = KeepingPart(appliance, self._door)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of these pages."""
@@ -54,6 +58,7 @@ class OperatorPages(PageGroup):
             web.post("/operator/decide", self.post_decide),
             web.post("/operator/invite", self.post_invite),
             web.post("/operator/pictures", self.post_pictures),
+            *self._keeping.routes(),
         ]
 
     async def get_operator(self, request: web.Request) -> web.Response:
@@ -79,8 +84,9 @@ class OperatorPages(PageGroup):
             requests=await operate.requests(),
             to_verify=await overview.to_verify(),
             links=[(email, own_address(link, appliance.home.base, base)) for email, link in links],
-            tiles=[self._tile(request, visitor, upload) for upload in await overview.lately()],
+            tiles=[tile(request, visitor, appliance.signer, *found) for found in await self._lately()],
             health=await self._health(),
+            keeping=await self._keeping.shown(),
             notes=self._clients.notes.lines(),
             version=__version__,
             started_ms=overview.started_ms,
@@ -168,22 +174,8 @@ class OperatorPages(PageGroup):
             "mail_host": appliance.settings.mail.host,
         }
 
-    def _tile(self, request: web.Request, visitor: Visitor, upload: Upload) -> dict[str, Any]:
-        """Return what is shown of a picture: of somebody else's private one no more than that it is there."""
-        image = upload.image
-        links = Links(root_of(request).rstrip("/"), image, self._appliance.signer)
-        seen = image.public or image.account == visitor.account.seq
-        # A still picture of an animation: a page of them moving is no help.
-        small = links.picture("jpeg", "s") if image.blob.frames > 1 else links.sizes()["s"]["src"]
-        return {
-            "id": image.id,
-            "page": links.page if seen else "",
-            "src": small if seen else "",
-            "name": image.name if seen else "Private picture",
-            "who": upload.email or (f"no account, {upload.network}" if upload.network else "no account"),
-            "facts": f"{image.blob.format.upper()}, {show_bytes(image.blob.stored_bytes)}",
-            "created_ms": image.created_ms,
-        }
+    async def _lately(self) -> list[tuple[Image, str | None, str | None]]:
+        return [(upload.image, upload.email, upload.network) for upload in await self._appliance.overview.lately()]
 
     def _page(self, request: web.Request, name: str, visitor: Visitor, **values: Any) -> web.Response:
         return self._templates.page(request, name, visitor=visitor, section="operator", **values)

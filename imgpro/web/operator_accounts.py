@@ -39,6 +39,11 @@ QUESTIONS: Final = {
         "Their links stop working at once, for everybody. This cannot be undone.",
         "Delete all",
     ),
+    "remove": (
+        "Delete the account {email}?",
+        "Its keys, its sessions and all its pictures go with it, and their links stop working. This cannot be undone.",
+        "Delete the account",
+    ),
 }
 _DONE: Final = {
     "plan": "plan",
@@ -107,10 +112,11 @@ class OperatorAccountPages(PageGroup):
             "unblock": self._plainly("unblock"),
             "refuse": self._plainly("refuse"),
             "delete": self._delete,
+            "remove": self._remove,
         }
         if command not in acts:
             raise NotFound("There is nothing like that to do.")
-        typed = account.email if command == "delete" else ""
+        typed = account.email if command in ("delete", "remove") else ""
         if command in QUESTIONS and not is_sure(form, typed):
             question, words, button = QUESTIONS[command]
             return ask_again(
@@ -125,6 +131,8 @@ class OperatorAccountPages(PageGroup):
                 typed=typed,
             )
         await acts[command](account, form)
+        if command == "remove":
+            return respond.see_other("../../operator?said=gone")
         return respond.see_other(f"{account.id}?said={_DONE[command]}")
 
     # What is done
@@ -143,6 +151,10 @@ class OperatorAccountPages(PageGroup):
         if account.blocked_ms is None:
             raise ValidationError("Block the account first: it could upload meanwhile.")
         await self._appliance.operate.perform("block", {"email": account.email, "delete_pictures": True})
+
+    async def _remove(self, account: Account, _: dict[str, str]) -> None:
+        await self._appliance.leaving.begin(account)
+        self._appliance.leaving.go_on_with(account)
 
     async def _sign_in_link(self, request: web.Request, visitor: Visitor, account: Account) -> web.Response:
         made = await self._appliance.operate.perform("sign-in-link", {"email": account.email})

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from imgpro.appliance import Appliance
 from imgpro.errors import BadRequest, ImgproError, MethodNotAllowed, NotFound
-from imgpro.forms import show_bytes
+from imgpro.forms import show_bytes, show_span
 from imgpro.ids import REQUEST
 from imgpro.web.bodies import Pace, read_form
 from imgpro.web.clients import Clients
@@ -32,7 +32,6 @@ PAGE_HEADERS: Final = {
 _PAGE_PATHS: Final = re.compile(r"/t/.*|/v1/upload|/(?!v1/|static/)[^.]*")
 _PICTURE_PATH: Final = re.compile(r"/[0-9A-Za-z]{12}", re.ASCII)
 _BY_STATUS: Final[dict[int, type[ImgproError]]] = {404: NotFound, 405: MethodNotAllowed}
-_SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 class Templates:
@@ -136,13 +135,6 @@ class ErrorPages:
         if problem.action.seconds:
             response.headers["Retry-After"] = str(problem.action.seconds)
         return response
-
-
-def show_span(seconds: int) -> str:
-    """Return a time span in its largest whole unit, e.g. `30 days` or `1 hour`."""
-    unit, size = next(((unit, size) for unit, size in _SPANS if seconds >= size and seconds % size == 0), _SPANS[-1])
-    count = seconds // size
-    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def show_date(at_ms: int) -> str:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
+Leads = Callable[[web.BaseRequest], Awaitable[web.Response | None]]  # from an address of before to where it is now
 
 BACKLOG: Final = 1024
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
@@ -75,9 +76,11 @@ class Dispatch:
         access: AccessLog | None,
         pages: ErrorPages,
         quota: Quota,
+        leads: Leads,
         counts: RequestCounts | None = None,
     ) -> None:
         self._inner = inner
+        self._leads = leads
         self._counts = counts
         self._quota = quota
         self._hot = hot
@@ -185,7 +188,7 @@ class Dispatch:
                 raise NotFound()
             return await self._inner(request)
         except ImgproError as problem:
-            response = self._problem(request, problem)
+            response = await self._led(request, problem.status) or self._problem(request, problem)
         except web.HTTPRedirection as redirect:
             return web.Response(
                 status=redirect.status, headers={"Location": redirect.headers["Location"], "Cache-Control": "no-store"}
@@ -194,7 +197,8 @@ class Dispatch:
             if request.method == hdrs.METH_OPTIONS and request.path.startswith(_FOR_SCRIPTS):
                 return web.Response(status=204, headers=PREFLIGHT)
             plain = respond.from_http_exception(problem)
-            response = self._pages.for_browser(request, problem.status) or plain
+            led = await self._led(request, problem.status)
+            response = led or self._pages.for_browser(request, problem.status) or plain
             if hdrs.ALLOW in plain.headers:
                 response.headers[hdrs.ALLOW] = plain.headers[hdrs.ALLOW]
         except ConnectionError:
@@ -208,6 +212,16 @@ class Dispatch:
             raise ConnectionResetError("an answer broke off")
         close_unread(request, response)
         return response
+
+    async def _led(self, request: web.BaseRequest, status: int) -> web.Response | None:
+        """Return the answer that leads on from an address of before, where there would be a 404."""
+        if status != NotFound.status or request.writer.output_size > 0:
+            return None
+        try:
+            return await self._leads(request)
+        except ImgproError as problem:  # the database is busy or closing: then it stays a 404
+            log.warning("an old link was not looked up: %s", problem)
+            return None
 
     def _problem(self, request: web.BaseRequest, problem: ImgproError) -> web.Response:
         if problem.status >= 500:
@@ -233,11 +247,12 @@ class Runner(web.AppRunner):
         access: AccessLog | None,
         pages: ErrorPages,
         quota: Quota,
+        leads: Leads,
         counts: RequestCounts | None = None,
     ) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=_LAST_WORDS_S)
         app.on_response_prepare.append(_sign_streamed)
-        self._parts = (settings, clients, hot, access, pages, quota, counts)
+        self._parts = (settings, clients, hot, access, pages, quota, leads, counts)
         self.metrics_door: MetricsDoor | None = None
         self._dispatch: Dispatch | None = None
         self._stop_deadline_s = settings.stop_deadline_s
@@ -282,8 +297,8 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        settings, clients, hot, access, pages, quota, counts = self._parts
-        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota, counts)
+        settings, clients, hot, access, pages, quota, leads, counts = self._parts
+        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota, leads, counts)
         return Door(dispatch, self._beneath(server.request_factory), settings, clients)
 
     def _beneath(self, make: Make) -> Make:

@@ -72,6 +72,10 @@ class SessionCookies:
     async def end(self, request: web.Request, response: web.Response, account: Account, *, everywhere: bool) -> None:
         """End this session, or every one of the account."""
         await self._sessions.end(account, None if everywhere else session_token(request) or "")
+        self.forget(request, response)
+
+    def forget(self, request: web.Request, response: web.Response) -> None:
+        """Take the cookie of a session that is over from a browser."""
         response.del_cookie(session_cookie(request), path=_path(self._clients.opened_at(request)))
 
 

@@ -9,12 +9,13 @@ from aiohttp import hdrs, web
 from imgpro.errors import NotFound, ValidationError
 from imgpro.flows.options import parse_changes
 from imgpro.flows.serve import View
+from imgpro.forms import show_span
 from imgpro.model import Image, Principal
 from imgpro.web import codes, picture_words, respond
 from imgpro.web.identity import Visitor
 from imgpro.web.links import DELETE_COOKIE, VIEW_LINK_S, Links, view_token
 from imgpro.web.media import delete_with_token
-from imgpro.web.pages import PageGroup, root_of, show_span
+from imgpro.web.pages import PageGroup, root_of
 
 MAX_TITLE_BYTES: Final = 66
 MAX_DESCRIPTION_BYTES: Final = 346  # previews cut what is longer
@@ -144,6 +145,7 @@ class ViewerPages(PageGroup):
             wrong={} if problem is None else problem.details,
             refusal="" if problem is None else problem.message,
             link_lasts=show_span(VIEW_LINK_S),
+            damaged=await self._appliance.serve.is_damaged(image),
         )
         if not indexing:
             response.headers["X-Robots-Tag"] = "noindex"

@@ -14,7 +14,7 @@ from tests.servers import ROOT
 
 def test_every_part_has_its_licence_and_none_binds_the_whole(program, place):
     parts = json.loads(ask(program, "licenses", "--json", env=bare(place)).stdout)
-    assert {"imgpro", "python", "aiohttp", "pillow-simd", "libheif", "pyinstaller", "swagger-ui", "zlib"} - {
+    assert {"imgpro", "python", "aiohttp", "pillow-simd", "libheif", "pyinstaller", "swagger-ui", "zlib", "obstore"} - {
         part["name"] for part in parts
     } <= {"pillow-simd"}
     for part in parts:
@@ -27,6 +27,10 @@ def test_every_part_has_its_licence_and_none_binds_the_whole(program, place):
     one = ask(program, "licenses", "aiohttp", env=bare(place))
     assert "Apache License" in one.stdout
     assert "PYTHON SOFTWARE" not in one.stdout
+    # A wheel without texts of its own: they are put together from the list of what it was compiled from.
+    crates = ask(program, "licenses", "obstore", env=bare(place)).stdout
+    for words in ("rustls 0.", "Apache License", "Permission is hereby granted, free of charge", "UNICODE LICENSE V3"):
+        assert words in crates
     wrong = ask(program, "licenses", "aiohtp", env=bare(place))
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "did you mean aiohttp?" in wrong.stderr
@@ -44,6 +48,7 @@ def test_nothing_is_in_it_that_has_no_business_there(program):
     names = subprocess.run(tool, env=env, capture_output=True, text=True, check=True).stdout.lower()
     assert "imgpro/templates/gallery.html" in names
     assert "imgpro.store.db" in names
+    assert "botocore" not in names
     for word in ("imagequant", "readline", "numpy", "tkinter", "gdbm", "ncurses", "x265", "pytest", "hypothesis"):
         assert word not in names, word
 

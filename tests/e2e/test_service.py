@@ -307,6 +307,32 @@ def test_a_port_that_is_taken_is_told(service):
     assert service.server.get("/healthz").status == 200
 
 
+def test_backups_go_where_the_service_was_let(service):
+    """systemd lets the service write to few places; another one for backups is opened by installing again."""
+    box, config = service.box, service.box.root / CONFIG
+    service.upload()
+    box.run("mkdir", "/mnt/backups")
+    before = config.read_text()
+    assert "\n#to = " in before
+    config.write_text(re.sub(r"^#to = .*$", 'to = "/mnt/backups/imgpro"', before, count=1, flags=re.MULTILINE))
+    box.run("systemctl", "reload", "imgpro.service")
+    refused = box.run("imgpro", "backup", "create", check=False)
+    assert refused.returncode == 74, refused.stderr
+    assert "Read-only file system" in refused.stderr
+    assert "Try: sudo imgpro service install" in refused.stderr
+    assert re.search(
+        r"NO  backups +the service may not write to /mnt/backups", box.run("imgpro", "doctor", check=False).stdout
+    )
+    installed = box.run("imgpro", "service", "install")
+    assert "backups" not in installed.stderr
+    name = box.run("imgpro", "backup", "create").stdout.strip()
+    assert (box.root / f"mnt/backups/imgpro/backups/{name}/manifest.json").exists()
+    assert (box.root / "mnt/backups/imgpro").stat().st_uid == (box.root / DATA.lstrip("/")).stat().st_uid
+    assert re.search(r"ok  backups +the service may write to", box.run("imgpro", "doctor", check=False).stdout)
+    config.write_text(before)
+    box.run("systemctl", "reload", "imgpro.service")
+
+
 def test_a_data_directory_that_is_missing_is_told_by_imgpro(service):
     box = service.box
     box.run("systemctl", "stop", "imgpro.socket", "imgpro.service")

@@ -261,10 +261,10 @@ def test_pictures_are_deleted_by_tick_and_by_link(server, operator, email):
 def test_storage_and_health_are_those_of_the_server(server, operator):
     page = text(operator.get("/operator"))
     assert re.search(r"<strong>[\d.]+ [KMGT]B free</strong> of [\d.]+ [KMGT]B; imgpro uses [\d.]+ [KM]B; ", page)
-    for words in ("Serving", "Takes writes", "Has room", "No mail server", "nothing lies in the folder backups"):
+    for words in ("Serving", "Takes writes", "Has room", "No mail server", "None yet"):
         assert words in page, words
     (server.data / "backups" / "copy-1.db").write_bytes(b"x" * 2048)
-    assert "copy-1.db; 1 in backups, 2 KB" in text(operator.get("/operator"))
+    assert "copy-1.db; 1 copy of the database, 2 KB" in text(operator.get("/operator"))
     added = int(re.search(r"; ([\d,]+) files came", page)[1].replace(",", ""))
     server.must_upload(encoded(make_image("RGB", (33, 21)), "PNG"))
     assert f"; {added + 1:,} files came" in text(operator.get("/operator"))

@@ -105,7 +105,8 @@ def test_every_pin_has_hashes_and_none_drags_in_an_engine() -> None:
 
 def test_every_dependency_of_the_project_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {normal(re.match(r"[A-Za-z0-9_-]+", line)[0]) for line in project["dependencies"]}  # type: ignore[index]
+    asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    declared = {normal(re.match(r"[A-Za-z0-9_-]+", line)[0]) for line in asked}  # type: ignore[index]
     assert declared <= set(pins("runtime")) | set(ENGINES)
     assert declared >= set(ENGINES), "the engine is chosen by an environment marker"
 

@@ -89,6 +89,16 @@ def test_a_database_on_another_disk_is_writable_too():
     assert "ReadWritePaths=-/mnt/nas/img -/var/lib/imgpro-db\n" in text
 
 
+def test_where_backups_go_is_writable_and_need_not_be_there():
+    data, backups = PurePosixPath("/srv/img"), PurePosixPath("/mnt/nas/backups")
+    text = units.service_drop_in(data, backups=backups)
+    assert "RequiresMountsFor=/srv/img\n" in text
+    assert "ReadWritePaths=-/srv/img -/mnt/nas/backups\n" in text
+    assert units.service_drop_in(data, backups=data / "backups") == units.service_drop_in(data)
+    text = units.service_drop_in(data, backups=PurePosixPath("/home/Ann/backups"))
+    assert "ProtectHome=tmpfs\nBindPaths=-/home/Ann/backups\n" in text
+
+
 def test_of_the_homes_only_the_data_is_seen():
     text = units.service_drop_in(PurePosixPath("/home/Ann/img"))
     assert "ProtectHome=tmpfs\nBindPaths=-/home/Ann/img\n" in text

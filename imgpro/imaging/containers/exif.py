@@ -14,6 +14,8 @@ _GPS_IFD: Final = 0x8825
 _MAKER_NOTE: Final = 0x927C
 _GPS_VERSION: Final = 0x0000
 _MAX_ENTRIES: Final = 1_000
+_ORIGINAL, _ORIGINAL_OFFSET, _TIME_BYTES, _OFFSET_BYTES = 0x9003, 0x9011, 19, 6
+_DIGITIZED, _DIGITIZED_OFFSET = 0x9004, 0x9012
 
 _Entries = dict[int, tuple[int, int]]  # tag -> TIFF type, offset of its value field
 
@@ -50,6 +52,24 @@ def read(tiff: bytes | memoryview) -> ExifFacts:
         has_thumbnail=_THUMBNAIL_OFFSET in thumbnail,
         has_maker_note=_MAKER_NOTE in exif or _MAKER_NOTE in main,
     )
+
+
+def taken(tiff: bytes | memoryview) -> str:
+    """Return when the picture was taken, as "2024:05:01 12:30:10", with "+02:00" behind it where that is known.
+
+    "" where the block does not say.
+    """
+    if bytes(tiff[:6]) == b"Exif\0\0":
+        tiff = tiff[6:]
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(tiff[:4]))
+    if order is None:
+        return ""
+    main, _ = _entries(tiff, order, _u32(tiff, order, 4))
+    found, _ = _entries(tiff, order, _pointer(tiff, order, main, _EXIF_IFD))
+    for time, offset in ((_ORIGINAL, _ORIGINAL_OFFSET), (_DIGITIZED, _DIGITIZED_OFFSET)):
+        if text := _ascii(tiff, order, found, time, _TIME_BYTES):
+            return text + _ascii(tiff, order, found, offset, _OFFSET_BYTES)
+    return ""
 
 
 def minimal(orientation: int) -> bytes:
@@ -91,3 +111,11 @@ def _orientation(tiff: bytes | memoryview, order: str, entries: _Entries) -> int
     else:
         value = _u32(tiff, order, at) if kind == 4 else 1  # LONG: seen from careless writers, honoured by viewers
     return value if 1 <= value <= 8 else 1
+
+
+def _ascii(tiff: bytes | memoryview, order: str, entries: _Entries, tag: int, length: int) -> str:
+    """Return the first characters of a text that does not fit into its field."""
+    at = _pointer(tiff, order, entries, tag)
+    kind, _ = entries.get(tag, (0, 0))
+    text = bytes(tiff[at : at + length]) if kind == 2 and 0 < at <= len(tiff) - length else b""
+    return text.decode("ascii", "replace").strip("\0 ")

@@ -7,10 +7,12 @@ CREATE TABLE damaged_blobs (
     found_ms INTEGER NOT NULL CHECK (found_ms > 0)
 ) STRICT, WITHOUT ROWID;
 
--- Addresses that a picture had where it was before, path and query as the other system wrote them: they lead here.
+-- Addresses that a picture had where it was before, path and query as the other system wrote them: they lead here, to
+-- its page or to the picture in a size.
 CREATE TABLE old_links (
-    path  TEXT    NOT NULL PRIMARY KEY CHECK (path GLOB '/?*' AND length(path) <= 1000),
-    image INTEGER NOT NULL REFERENCES images (seq) ON DELETE CASCADE
+    path     TEXT    NOT NULL PRIMARY KEY CHECK (path GLOB '/?*' AND length(path) <= 1000),
+    image    INTEGER NOT NULL REFERENCES images (seq) ON DELETE CASCADE,
+    leads_to TEXT    NOT NULL CHECK (leads_to IN ('page', 'o', 's', 'm', 'l'))
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX old_links_by_image ON old_links (image);
@@ -26,7 +28,8 @@ CREATE TABLE brought_in (
 CREATE INDEX brought_in_by_image ON brought_in (image);
 
 -- Rules by which pictures end. NULL: any. `older_than_s` counts from `created_ms`; `begins_ms` is the earliest time at
--- which a rule deletes anything.
+-- which a rule deletes anything. `expected` is how many pictures the operator saw it match; `held_ms` is when it matched
+-- so many more that it waits for the operator to look again.
 CREATE TABLE retention_rules (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     name          TEXT    NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 64),
@@ -40,6 +43,8 @@ CREATE TABLE retention_rules (
     older_than_s  INTEGER NOT NULL CHECK (older_than_s > 0),
     created_ms    INTEGER NOT NULL CHECK (created_ms > 0),
     begins_ms     INTEGER NOT NULL CHECK (begins_ms > 0),
+    expected      INTEGER NOT NULL CHECK (expected >= 0),
+    held_ms       INTEGER,
     CHECK (anonymous = 0 OR (account IS NULL AND namespace IS NULL AND tag IS NULL))
 ) STRICT;
 
@@ -58,3 +63,19 @@ CREATE TABLE last_runs (
 
 -- For rules that look at age, whoever the pictures belong to.
 CREATE INDEX images_by_creation ON images (created_ms);
+
+-- An account that is being deleted: nothing of it works any more, its address is free, and its pictures go in steps.
+ALTER TABLE accounts ADD COLUMN leaving_ms INTEGER;
+
+CREATE INDEX accounts_leaving ON accounts (seq) WHERE leaving_ms IS NOT NULL;
+
+-- What was deleted since the last time that the database's files were cleared of what was deleted.
+INSERT INTO totals (name, value) VALUES ('traces', 0);
+
+CREATE TRIGGER images_leave_traces AFTER DELETE ON images BEGIN
+    UPDATE totals SET value = value + 1 WHERE name = 'traces';
+END;
+
+CREATE TRIGGER accounts_leave_traces AFTER DELETE ON accounts BEGIN
+    UPDATE totals SET value = value + 1 WHERE name = 'traces';
+END;

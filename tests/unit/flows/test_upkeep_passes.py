@@ -21,6 +21,7 @@ from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
 from imgpro.store.layout import DataDir
+from imgpro.store.quarantine import Quarantine
 from tests.samples import sample_image
 
 KEY = "m-1.webp"
@@ -46,7 +47,9 @@ class House:
         self.derivs.start()
         self.records = Records(db, 100)
         self.hot = HotPictures(1_000_000, 100_000)
-        self.remove = Remove(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast, Events())
+        self.remove = Remove(
+            *(db, self.blobs, self.derivs, self.records, self.hot, Making(), data.ballast, Events(), Quarantine(data))
+        )
         self.clock = Steady()
         self.upkeep = Upkeep(db, self.blobs, self.derivs, self.remove, KeyRing(db, Events(), 60), self.clock)
 

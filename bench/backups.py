@@ -1,0 +1,209 @@
+"""What it costs to keep 10,000 pictures: backups beside cp and rsync of the same files, and what visitors feel.
+
+`python -m bench.backups` prints a table: seconds, megabytes a second, the most memory that was held, and the p99 of a
+picture's delivery while the work goes on beside that of a quiet server. Peers copy the same data directory.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from bench import load, servers
+from bench.cost import pss_bytes
+from bench.soak import picture
+
+MIB = 1024 * 1024
+SIZES = ((320, 240), (640, 480), (1000, 700))
+AT_ONCE = 8
+VIEWED = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. Seconds, bytes; the latencies in milliseconds, 0 where no server ran."""
+
+    what: str
+    seconds: float
+    bytes: int
+    peak_bytes: int = 0
+    quiet_p99_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+class Visitors:
+    """Look at pictures one after the other, at a steady rate, until stopped."""
+
+    def __init__(self, port: int, paths: Sequence[str], rate: float = 100.0) -> None:
+        self._port, self._paths, self._rate = port, paths, rate
+        self._stop = threading.Event()
+        self._latencies: list[float] = []
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def p99_ms(self) -> float:
+        ordered = sorted(self._latencies)
+        return ordered[int(len(ordered) * 0.99)] * 1000 if ordered else 0.0
+
+    async def _look(self) -> None:
+        dice = random.Random(5)
+        connection = load.Connection(self._port)
+        while not self._stop.is_set():
+            began = time.perf_counter()
+            answer = await connection.ask(dice.choice(self._paths))
+            self._latencies.append(time.perf_counter() - began)
+            if answer.status != 200:
+                raise RuntimeError(f"a picture was answered {answer.status}")
+            await asyncio.sleep(max(0.0, 1 / self._rate - self._latencies[-1]))
+        connection.close()
+
+
+class Peak:
+    """The most memory that some processes hold together, looked at ten times a second. Bytes."""
+
+    def __init__(self, pid: Callable[[], int]) -> None:
+        self._pid = pid
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            try:
+                self.bytes = max(self.bytes, pss_bytes(self._pid()))
+            except (OSError, StopIteration):
+                continue
+
+
+async def fill(server: servers.Imgpro, count: int) -> list[str]:
+    """Upload so many pictures, no two alike; return the paths of their thumbnails."""
+    dice = random.Random(1)
+    paths: list[str] = []
+
+    async def some(share: int) -> None:
+        connection = load.Connection(server.port)
+        for _ in range(share):
+            name, body = picture(dice, SIZES)
+            found = await server.upload(connection, name, body)
+            paths.append(f"/t/{found}.webp?size=s")
+        connection.close()
+
+    await asyncio.gather(*(some(count // AT_ONCE) for _ in range(AT_ONCE)))
+    return paths
+
+
+def command(*words: str) -> list[str]:
+    return [str(servers.ROOT / ".venv/bin/imgpro"), *words]
+
+
+def timed(words: Sequence[str]) -> tuple[float, int]:
+    """Run a command; return how long it took and the most memory it held."""
+    began = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with Peak(lambda: process.pid) as peak:
+        _, said = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(words)} exited {process.returncode}: {said.decode()[-500:]}")
+    return time.perf_counter() - began, peak.bytes
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def serving(server: servers.Imgpro, paths: Sequence[str], what: str, words: Sequence[str], size: int) -> Row:
+    """Measure a command that the running server carries out, and its visitors meanwhile."""
+    with Visitors(server.port, paths) as quiet:
+        time.sleep(4)
+    with Visitors(server.port, paths) as during, Peak(lambda: server.pid) as peak:
+        seconds, _ = timed(words)
+    return Row(what, seconds, size, peak.bytes, quiet.p99_ms, during.p99_ms)
+
+
+def measure(work: Path, count: int) -> list[Row]:
+    server = servers.Imgpro(work, work)
+    data, place = work / "imgpro/data", work / "backups"
+    rows: list[Row] = []
+    server.start()
+    try:
+        began = time.perf_counter()
+        paths = asyncio.run(fill(server, count))[:VIEWED]
+        rows.append(Row(f"upload of {count:,} pictures", time.perf_counter() - began, size_of(data / "blobs")))
+        size = size_of(data / "blobs")
+        at, on = ["--data", str(data)], ["--to", str(place)]
+        rows.append(serving(server, paths, "backup, the first", command("backup", "create", *at, *on), size))
+        rows.append(serving(server, paths, "backup, the second", command("backup", "create", *at, *on), size))
+        verify = command("backup", "verify", *at, "--from", str(place))
+        rows.append(serving(server, paths, "verify", verify, size))
+        rows.append(serving(server, paths, "scrub", command("scrub", *at), size))
+        rows.append(serving(server, paths, "check", command("check", *at), size))
+    finally:
+        server.stop()
+    restored = work / "restored"
+    seconds, peak = timed(command("backup", "restore", "--from", str(place), "--data", str(restored)))
+    rows.append(Row("restore", seconds, size, peak))
+    for path in data.glob("imgpro.db*"):
+        path.unlink()
+    seconds, peak = timed(command("rebuild", *at))
+    rows.append(Row("rebuild from the journal", seconds, 0, peak))
+    rows.append(peer("cp -a, then sync", ["sh", "-c", f"cp -a {data}/blobs {work}/copied && sync"], size))
+    if shutil.which("rsync"):
+        again = ["rsync", "-a", f"{data}/blobs/", f"{work}/copied/"]
+        rows.append(peer("rsync -a, nothing new", again, size))
+        rows.append(peer("rsync -a --checksum, nothing new", [*again, "--checksum"], size))
+    return rows
+
+
+def peer(what: str, words: Sequence[str], size: int) -> Row:
+    seconds, peak = timed(words)
+    return Row(what, seconds, size, peak)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.backups", description=__doc__)
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ.pop("IMGPRO_DATA", None)
+    with tempfile.TemporaryDirectory(prefix="imgpro-bench-", ignore_cleanup_errors=True) as temporary:
+        rows = measure(Path(temporary), options.pictures)
+    if options.json:
+        print(json.dumps([row.__dict__ for row in rows], indent=2))
+        return 0
+    print("| work | s | MB/s | peak MB | p99 ms quiet | p99 ms meanwhile |\n| --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        rate = f"{row.bytes / MIB / row.seconds:,.0f}" if row.bytes else ""
+        peak = f"{row.peak_bytes / MIB:,.0f}" if row.peak_bytes else ""
+        felt = f"{row.quiet_p99_ms:.2f} | {row.p99_ms:.2f}" if row.p99_ms else " | "
+        print(f"| {row.what} | {row.seconds:.2f} | {rate} | {peak} | {felt} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""`imgpro backup restore`: put a backup in the place of what is there. The server must not run."""
+
+import json
+import os
+import pwd
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from imgpro.cli.options import config_option, data_dir, data_option, whole_place
+from imgpro.cli.progress import ProgressLine
+from imgpro.cli.words import hint, plain
+from imgpro.errors import Action, DoneInPart
+from imgpro.forms import show_bytes
+from imgpro.sources import load
+
+NAMED: Final = 20
+
+
+@click.command("restore")
+@click.argument("name", required=False)
+@click.option(
+    "--from", "place", metavar="PLACE", help="Where it is: a directory or s3://bucket/folder; else as backup.to says."
+)
+@click.option("--force", is_flag=True, help="Put aside what is there; it is kept.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--fast", is_flag=True, help="Do not hash the pictures of the backup: half the reading, no proof.")
+@click.option("--db-dir", metavar="DIR", help="Directory of the database, if not the data directory.")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@config_option
+def restore(
+    name: str | None,
+    place: str | None,
+    force: bool,
+    dry_run: bool,
+    fast: bool,
+    db_dir: str | None,
+    data: str | None,
+    as_json: bool,
+    config: Path | None,
+) -> None:
+    """Restore a backup, else the newest, into a data directory that no server is using. Nothing is merged.
+
+    Example: imgpro backup restore --from /mnt/nas/imgpro --data /srv/img --dry-run
+    """
+    from imgpro.cli.restore_work import RestoreWork  # loads much that a command that only sends pictures does not need
+
+    loaded = load({"storage.data": data, "storage.database_dir": db_dir}, config)
+    root = Path(os.path.abspath(data_dir(loaded)))
+    work = RestoreWork(loaded, root, whole_place(place))
+    _become_owner(root)  # who may not be able to read the program any more: all of it is loaded by now
+    with ProgressLine(quiet=as_json) as progress:
+        result = work.rehearse(name, progress) if dry_run else work.restore(name, progress, force=force, fast=fast)
+    _show(result, dry_run=dry_run, as_json=as_json)
+
+
+def _show(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo(plain(_summary(result)))
+        for digest in result["missing"][:NAMED]:
+            click.echo(plain(f"missing  {digest}"))
+    if not dry_run:
+        for folder in result["replaced"]:
+            hint(f"What was there before lies in {folder}. Remove it once all is well.")
+        hint("Keys that were revoked since the backup work again; people sign in anew.")
+    elif result["replaces"]:
+        hint("What is there now would be put aside: --force.")
+    if result["missing_blobs"]:
+        verb = "would be" if dry_run else "are"
+        raise DoneInPart(
+            f"{result['missing_blobs']:,} originals {verb} lost: neither the backup nor this disk has them whole.",
+            Action("fix", label="imgpro check names their pictures; older backups may have them: imgpro backup list"),
+        )
+
+
+def _summary(result: dict[str, Any]) -> str:
+    words = [result["backup"]]
+    if "images" in result:
+        words += [f"{result['images']:,} pictures", f"{result['blobs']:,} originals", show_bytes(result["blob_bytes"])]
+        words.append(f"{result['fetched']:,} from the backup, {result['here']:,} were here")
+    if result["missing_blobs"]:
+        lost = result.get("missing_images")
+        words.append(f"LOST: {result['missing_blobs']:,} originals" + (f" of {lost:,} pictures" if lost else ""))
+    return "  ".join(words)
+
+
+def _become_owner(root: Path) -> None:
+    """As root, go on as the user whose data it is: the service must be able to open everything that is made."""
+    try:
+        owner = root.stat()
+    except OSError:
+        return
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)

@@ -1,0 +1,350 @@
+"""Backups: made, tried out, thinned out and listed, by command and by the clock; and originals fetched from them.
+
+What is done at a place is the store's business; here is what is remembered of it, and what the operator is told.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from imgpro.errors import ImgproError, OperatorError
+from imgpro.flows import backup_clock
+from imgpro.flows.backup_runs import BackupRuns, BackupStatus
+from imgpro.flows.errands import Errands, Progress
+from imgpro.forms import show_bytes
+from imgpro.settings import Backup as BackupSettings
+from imgpro.store import queries_keeping, room
+from imgpro.store.backing_up import Made, Making, Tell
+from imgpro.store.blobs import Spool
+from imgpro.store.db import Database
+from imgpro.store.layout import DataDir
+from imgpro.store.quiet_threads import Stop
+from imgpro.store.repository import DATABASE, Backup, Manifest, Repository
+from imgpro.store.schema import packaged_migrations
+from imgpro.store.side_thread import SideThread
+from imgpro.store.snapshot import scratch
+from imgpro.store.target import Absent, Target
+from imgpro.store.targets import own_place, target_of
+from imgpro.store.thinning_out import Thinned, thin_out
+from imgpro.store.trying_out import Altered, Trial, fetch_database, read_proven, try_blobs
+
+SHOWN: Final = 20  # digests that an answer names
+DISK_LOOK_S: Final = 0.5  # how long whoever asks for the state waits for a disk
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Backups:
+    """One for the appliance. `suspect` is told of every original that was found damaged."""
+
+    def __init__(
+        self,
+        settings: Callable[[], BackupSettings],
+        db: Database,
+        data: DataDir,
+        errands: Errands,
+        app_version: str,
+        suspect: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._runs = BackupRuns(db)
+        self._data = data
+        self._errands = errands
+        self._app_version = app_version
+        self._suspect = suspect
+        self._own_disk = not settings().to  # as it was seen last
+        self._disk_look: asyncio.Future[bool] | None = None
+        errands.offer("backup-create", self.create)
+        errands.offer("backup-verify", self.verify)
+        errands.offer("backup-prune", self.prune)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many backups and trials have failed since the start."""
+        return dict(self._runs.failures)
+
+    async def create(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Make a backup `to` a place, else to the one that is set; there the older ones are thinned out afterwards.
+
+        Raises TargetFault, BackupUnusable, StorageFull, StorageFault, DataUnusable.
+        """
+        place = values.get("to")
+        with self._target(place) as target:
+            known = target.describe() in await self._runs.places()
+            usual = target.describe() == self._usual_place()
+            progress.begin("looking at the place")
+            async with self._runs.noted("backup", usual=usual) as noted:
+                made = await self._thread(
+                    "backup",
+                    lambda stop: Making(
+                        Repository(target),
+                        self._data,
+                        self._app_version,
+                        stop,
+                        _teller(progress),
+                        used_before=known and not values.get("begin_anew", False),
+                    ).make(),
+                )
+                await self._runs.note_place(target.describe())
+                for digest, _ in made.damage:
+                    self._suspect(digest)
+                noted.result = self._outcome_of(made, target)
+                noted.good = not made.manifest.missing_blobs
+                noted.message = _words_of(made, target.describe())
+                noted.result["kept"] = await asyncio.to_thread(lambda: _complete(Repository(target)))
+            pruned = await self._thin_out_quietly(target, progress) if usual else None
+        return {**noted.result, "removed": list(pruned.removed) if pruned else []}
+
+    async def verify(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Try out a backup by `name`, else the newest, `from` a place: fetch it, open it, read and hash every blob.
+
+        Raises TargetFault, BackupUnusable, DataUnusable, StorageFull, StorageFault.
+        """
+        with self._target(values.get("from")) as target:
+            usual = target.describe() == self._usual_place() and not values.get("name")
+            async with self._runs.noted("verify", usual=usual) as noted, SideThread("backup-trial") as side:
+                name, manifest, trial = await self._try_out(target, values.get("name"), side, progress)
+                noted.good = not trial.bad
+                noted.message = (
+                    f"{trial.bad} of its pictures are missing or damaged." if trial.bad else f"{name} is good."
+                )
+                noted.result = {
+                    "backup": name,
+                    "place": target.describe(),
+                    "images": manifest.images,
+                    "blobs": trial.good,
+                    "bytes": trial.good_bytes,
+                    "bad": trial.bad,
+                    "named": [{"digest": digest, "fault": fault} for digest, fault in trial.faults[:SHOWN]],
+                }
+        return noted.result
+
+    async def prune(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        """Remove backups beyond the newest `keep` `from` a place, and the blobs that none of the others needs.
+
+        Raises TargetFault, BackupUnusable.
+        """
+        keep = values.get("keep") or self._settings().keep
+        with self._target(values.get("from")) as target:
+            thinned = await self._thread(
+                "backup-prune", lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
+            )
+            return {
+                "place": target.describe(),
+                "removed": list(thinned.removed),
+                "left": thinned.left,
+                "blobs": thinned.blobs,
+                "bytes": thinned.bytes,
+            }
+
+    async def listed(self, place: str | None = None) -> list[Backup]:
+        """Return the backups at a place, the oldest first. Raises TargetFault, BackupUnusable."""
+        with self._target(place) as target:
+            return await asyncio.to_thread(lambda: _listed(Repository(target)))
+
+    async def fetch_blob(self, digest: str, into: Path | int) -> bool:
+        """Write an original to a path or an open file, from the first place whose copy is whole; False if none is."""
+        for target in await self._places():
+            with contextlib.closing(target):
+                if await asyncio.to_thread(_fetch, target, digest, into):
+                    return True
+        return False
+
+    async def fetch(self, digest: str, spool: Spool) -> bool:
+        """The same into a spool."""
+        for target in await self._places():
+            with contextlib.closing(target):
+                if not await asyncio.to_thread(_is_whole, target, digest):
+                    continue
+                chunks = read_proven(target, digest)
+                with contextlib.closing(chunks):
+                    while chunk := await asyncio.to_thread(next, chunks, b""):
+                        await spool.write(chunk)
+                return True
+        return False
+
+    async def status(self) -> BackupStatus:
+        """Tell how it stands, from what was written down; no place is asked."""
+        settings = self._settings()
+        await self._look_at_disk(settings)
+        return await self._runs.status(settings, self._usual_place(), own_disk=self._own_disk)
+
+    async def keep_going(self) -> str:
+        """Make the daily backup if it is due, or try the newest out if that is. For the schedule, every minute."""
+        kind = await self._runs.due(self._settings())
+        return await self._do(kind) if kind else ""
+
+    async def _do(self, kind: str) -> str:
+        try:
+            report = self._errands.start(kind, {})
+        except OperatorError:
+            return ""  # somebody asked for it just now
+        try:
+            while report.state == "running":
+                report = await self._errands.ended(report.errand, backup_clock.RETRY_S)
+        except asyncio.CancelledError:
+            await self._errands.stop(report.errand)
+            raise
+        if report.state == "failed" and report.error is not None:
+            log.error("%s failed: %s Try: %s", kind, report.error["message"], report.error["action"]["label"])
+        return ""
+
+    async def _try_out(
+        self, target: Target, wanted: str | None, side: SideThread, progress: Progress
+    ) -> tuple[str, Manifest, Trial]:
+        repository, held = Repository(target), contextlib.ExitStack()
+        try:
+            await side.run(lambda: held.enter_context(target.lock("reading", shared=True)))
+            name, manifest = await side.run(lambda: repository.find(wanted))
+            progress.begin("fetching the database")
+            folder = await side.run(
+                lambda: held.enter_context(scratch(self._data, "backup-trial", 2 * manifest.database_bytes))
+            )
+            path = folder / DATABASE
+            await side.run(lambda: fetch_database(repository, name, manifest, path, packaged_migrations()[-1].version))
+            for file in ("FORMAT", "secret.key"):
+                await side.run(partial(repository.small, name, manifest, file))
+            await self._open(path, folder, manifest, repository, name)
+            trial = await side.run(
+                lambda: try_blobs(repository, name, manifest, path, Stop(side.stop), _teller(progress))
+            )
+        finally:
+            await asyncio.shield(asyncio.to_thread(held.close))
+        return name, manifest, trial
+
+    async def _open(self, path: Path, folder: Path, manifest: Manifest, repository: Repository, name: str) -> None:
+        """Open the database as a server would, and see that it holds what the manifest says."""
+        database = await Database.open(path, folder, manifest.instance_id, self._app_version)
+        try:
+            async with database.reader() as conn:
+                found = await queries_keeping.counted(conn)
+        finally:
+            await database.close()
+        if found != (manifest.images, manifest.blobs):
+            raise repository.damaged(name, DATABASE)
+
+    async def _thin_out_quietly(self, target: Target, progress: Progress) -> Thinned | None:
+        """The backup is made; that older ones could not be removed is no failure of it."""
+        keep = self._settings().keep
+        try:
+            return await self._thread(
+                "backup-prune", lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
+            )
+        except ImgproError as problem:
+            log.error("old backups could not be removed: %s", problem)
+            return None
+
+    async def _thread(self, name: str, work: Callable[[Stop], T]) -> T:
+        async with SideThread(name) as side:
+            return await side.run(partial(work, Stop(side.stop)))
+
+    @contextlib.contextmanager
+    def _target(self, place: str | None) -> Iterator[Target]:
+        with contextlib.closing(target_of(self._settings(), self._data.root, place)) as target:
+            yield target
+
+    def _usual_place(self) -> str:
+        try:
+            with self._target(None) as target:
+                return target.describe()
+        except ImgproError:
+            return self._settings().to
+
+    async def _look_at_disk(self, settings: BackupSettings) -> None:
+        """Look whether it is the data's own; a share that hangs holds one thread, and nobody who asks."""
+        if self._disk_look is None:
+            self._disk_look = asyncio.ensure_future(asyncio.to_thread(self._on_own_disk, settings))
+        done, _ = await asyncio.wait([self._disk_look], timeout=DISK_LOOK_S)
+        if done:
+            self._own_disk, self._disk_look = self._disk_look.result(), None
+
+    def _on_own_disk(self, settings: BackupSettings) -> bool:
+        if settings.to.startswith("s3://"):
+            return False
+        place = Path(settings.to).expanduser() if settings.to else own_place(self._data.root)
+        try:
+            return room.file_system(place).device == room.file_system(self._data.root).device
+        except ImgproError:
+            return not settings.to
+
+    async def _places(self) -> list[Target]:
+        """Return the places that backups went to, the usual one first."""
+        known = await self._runs.places()
+        found: dict[str, Target] = {}
+        for place in (None, *known):
+            with contextlib.suppress(ImgproError):
+                target = target_of(self._settings(), self._data.root, place)
+                found.setdefault(target.describe(), target)
+        return list(found.values())
+
+    def _outcome_of(self, made: Made, target: Target) -> dict[str, Any]:
+        manifest = made.manifest
+        return {
+            "backup": made.name,
+            "place": target.describe(),
+            "images": manifest.images,
+            "blobs": manifest.blobs,
+            "bytes": manifest.blob_bytes,
+            "new_blobs": manifest.new_blobs,
+            "new_bytes": manifest.new_bytes,
+            "deleted": made.deleted,
+            "missing": manifest.missing_blobs,
+            "named": [{"digest": digest, "damage": damage} for digest, damage in made.damage[:SHOWN]],
+        }
+
+
+def _teller(progress: Progress) -> Tell:
+    def tell(stage: str, count: int) -> None:
+        if stage:
+            progress.begin(stage, count)
+        else:
+            progress.advance(count)
+
+    return tell
+
+
+def _words_of(made: Made, place: str) -> str:
+    manifest = made.manifest
+    if manifest.missing_blobs:
+        return f"{manifest.missing_blobs} of {manifest.blobs} originals are missing or damaged here, and not in it."
+    return f"{manifest.images} pictures to {place}, {show_bytes(manifest.new_bytes)} of them new."
+
+
+def _complete(repository: Repository) -> int:
+    return sum(backup.manifest is not None for backup in repository.backups())
+
+
+def _listed(repository: Repository) -> list[Backup]:
+    repository.for_reading()
+    return repository.backups()
+
+
+def _is_whole(target: Target, digest: str) -> bool:
+    try:
+        for _ in read_proven(target, digest):
+            pass
+    except (Absent, Altered, ImgproError):
+        return False
+    return True
+
+
+def _fetch(target: Target, digest: str, into: Path | int) -> bool:
+    fd = into if isinstance(into, int) else os.open(into, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    at = 0
+    try:
+        for chunk in read_proven(target, digest):
+            at += os.pwrite(fd, chunk, at)
+    except (Absent, Altered, ImgproError):
+        os.ftruncate(fd, 0)
+        return False
+    finally:
+        if not isinstance(into, int):
+            os.close(fd)
+    return True

@@ -1,0 +1,67 @@
+"""What `imgpro export` wrote, to be taken back as it was: same links, same dates, same owners."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from imgpro.errors import SourceUnusable
+from imgpro.flows.export_index import INDEX, Exported, read_header, read_index
+from imgpro.movers.found import Found, LeftOut
+
+
+class ExportFolder:
+    """One export."""
+
+    name = "imgpro"  # ids are the same wherever the folder lies
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._index = root / INDEX
+        with self._open() as file:
+            self._header = read_header(file.readline(), str(self._index))
+
+    def count(self) -> int | None:
+        """Return how many pictures there are."""
+        return self._header.pictures or None
+
+    def read(self) -> Iterator[Found | LeftOut]:
+        """Yield every picture of the index."""
+        with self._open() as file:
+            _, pictures = read_index(file, str(self._index))
+            for one in pictures:
+                yield self._found(one)
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self._index.open("rb")
+        except OSError as error:
+            raise SourceUnusable(f"{self._index} cannot be read: {error.strerror}.") from None
+
+    def _found(self, one: Exported) -> Found | LeftOut:
+        inside = PurePosixPath(one.file)
+        if inside.is_absolute() or ".." in inside.parts:
+            return LeftOut(one.id, "Its file lies outside of the export.")
+        return Found(
+            item=one.id,
+            path=os.path.join(self._root, *inside.parts),
+            name=one.name,
+            created_ms=one.created_ms,
+            expires_ms=one.wanted_end_ms,
+            description=one.description,
+            public=one.public,
+            display_date=one.display_date or "",
+            namespace=one.namespace or "",
+            tags=one.tags,
+            owner=one.account or "",
+            old_links=one.old_links,
+            id=one.id,
+            digest=one.digest,
+            origin=one.origin,
+            metadata_removed=one.metadata_removed,
+        )
+
+
+def is_export(root: Path) -> bool:
+    """Tell whether a folder is one that `imgpro export` wrote."""
+    return (root / INDEX).is_file()

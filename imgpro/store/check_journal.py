@@ -1,0 +1,131 @@
+"""Whether the journal could make this database again: its files without gaps, each line whole, the same rows in both.
+
+Everything here blocks and belongs into a thread. The journal may be written anew at any moment: then it is looked at
+from the beginning.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from imgpro.store import journal_reading, journal_tables
+from imgpro.store.doubts import Doubt, Looked
+from imgpro.store.journal_reading import Plan
+
+_NUMBERED: Final = tuple(kept for kept in journal_tables.KEPT if kept.key in (("seq",), ("account",)))
+_TICK: Final = 200  # lines, about a millisecond: others want the interpreter too
+_TRIES: Final = 5
+_WHERE: Final = "journal"
+
+
+class _Bits:
+    """A set of small numbers, an eighth of a byte each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def put(self, number: int, *, there: bool) -> None:
+        """Add a number, or take it out."""
+        at, mask = number >> 3, 1 << (number & 7)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits) + 4096))
+        self._bits[at] = self._bits[at] | mask if there else self._bits[at] & ~mask
+
+    def take(self, number: int) -> bool:
+        """Take a number out; return whether it was there."""
+        at, mask = number >> 3, 1 << (number & 7)
+        if at >= len(self._bits) or not self._bits[at] & mask:
+            return False
+        self._bits[at] &= ~mask
+        return True
+
+    def __iter__(self) -> Iterator[int]:
+        for at, byte in enumerate(self._bits):
+            if byte:
+                yield from (at * 8 + bit for bit in range(8) if byte >> bit & 1)
+
+
+def files(folder: Path, instance_id: str) -> Looked:
+    """Find gaps between the files, without reading them."""
+    found = _again(folder, instance_id)
+    if not found.segments:
+        yield _doubt("has nothing from which the database could be made")
+    yield from (_doubt(gap) for gap in found.gaps)
+    yield 1
+
+
+def rows(conn: sqlite3.Connection, folder: Path, instance_id: str) -> Looked:
+    """Read all lines, and compare the rows that they add up to with the rows of the database."""
+    for attempt in range(_TRIES):
+        conn.execute("BEGIN")
+        try:
+            conn.execute("SELECT count(*) FROM meta").fetchone()  # the moment begins here
+            yield from _compared(conn, journal_reading.plan(folder, instance_id))
+        except FileNotFoundError:  # a new snapshot took the place of these files
+            if attempt == _TRIES - 1:
+                raise
+            continue
+        finally:
+            conn.execute("ROLLBACK")
+        return
+
+
+def _compared(conn: sqlite3.Connection, plan: Plan) -> Looked:
+    broken: list[str] = []
+    live = {kept.name: _Bits() for kept in _NUMBERED}
+    for segment in plan.segments:
+        places = {
+            kept.name: segment.header.columns[kept.name].index(kept.key[0])
+            for kept in _NUMBERED
+            if kept.name in segment.header.columns
+        }
+        for number, line in enumerate(journal_reading.read(segment, broken.append, lambda _: None)):
+            if line.table in places:
+                key = line.values[0 if line.gone else places[line.table]]
+                live[line.table].put(key, there=not line.gone)
+            if number % _TICK == 0:
+                yield 0
+    if broken:
+        yield _doubt(f"has lines that are broken: {len(broken):,}, the first is {broken[0]}")
+    for kept in _NUMBERED:
+        yield from _differences(conn, kept.name, kept.key[0], live[kept.name])
+    yield 1
+
+
+def _differences(conn: sqlite3.Connection, table: str, key: str, live: _Bits) -> Looked:
+    """Compare with the database as it was when reading began; what has changed since then is looked at again."""
+    missing: list[int] = []
+    rows_now = conn.execute(f"SELECT {key} FROM {table} ORDER BY {key}")  # noqa: S608 - names of our own schema
+    for number, (value,) in enumerate(rows_now):
+        if not live.take(value):
+            missing.append(value)
+        if number % _TICK == 0:
+            yield 0
+    extra = list(live)
+    conn.execute("ROLLBACK")
+    conn.execute("BEGIN")
+    missing = [value for value in missing if _exists(conn, table, key, value)]
+    extra = [value for value in extra if not _exists(conn, table, key, value)]
+    if missing:
+        yield _doubt(f"lacks rows of {table}: {len(missing):,}")
+    if extra:
+        yield _doubt(f"has rows of {table} that are not there: {len(extra):,}")
+
+
+def _exists(conn: sqlite3.Connection, table: str, key: str, value: int) -> bool:
+    sql = f"SELECT 1 FROM {table} WHERE {key} = ?"  # noqa: S608 - names of our own schema
+    return conn.execute(sql, (value,)).fetchone() is not None
+
+
+def _again(folder: Path, instance_id: str) -> Plan:
+    for _ in range(_TRIES - 1):
+        try:
+            return journal_reading.plan(folder, instance_id)
+        except FileNotFoundError:
+            continue
+    return journal_reading.plan(folder, instance_id)
+
+
+def _doubt(what: str) -> Doubt:
+    return Doubt("journal", _WHERE, what, "journal")

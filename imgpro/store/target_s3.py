@@ -1,0 +1,316 @@
+"""The place for backups that is a bucket of an S3-compatible object store. Knows nothing of what the files mean."""
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from imgpro.errors import Action, ConfigError, TargetFault
+from imgpro.settings import Backup
+from imgpro.store import s3_faults
+from imgpro.store.target import CHUNK_BYTES, Absent, Item, Lock, process_locks
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
+
+# No store takes smaller parts, and a slow line carries one within BULK_S. A file has at most 10,000 of them.
+PART_BYTES: Final = 5 * 1024 * 1024
+_MOST_PARTS: Final = 9_000
+_PARTS_AT_ONCE: Final = 2  # they lie in memory
+_PIECE_BYTES: Final = 8 * 1024 * 1024  # larger files are read in several requests: a request has a deadline
+_PAGE: Final = 1_000  # names in one answer, and in one request to delete
+CONNECT_S: Final = 5
+ANSWER_S: Final = 30
+BULK_S: Final = 300
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+# By one of these the library finds credentials of its own; it would ask every network for them otherwise.
+_AMBIENT: Final = (
+    "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+class S3Target:
+    """`s3://bucket/folder` of the store that the settings name. Nothing is asked of it before it is used.
+
+    A file is seen at once and as a whole, and durable as soon as it is seen, so `flush` has only deletions to do.
+    Raises ConfigError for settings that cannot be meant.
+    """
+
+    parallel = 6  # most of the time goes by waiting for answers; each has two or three parts in memory
+
+    def __init__(self, place: str, settings: Backup) -> None:
+        self._bucket, self._folder = _parts(place)
+        self._name = f"s3://{self._bucket}" + (f"/{self._folder}" if self._folder else "")
+        self._endpoint = _endpoint(settings)
+        self._store_name = self._endpoint or f"Amazon S3 ({settings.s3_region})"
+        _check_credentials(settings)
+        self._quick = self._client(settings, ANSWER_S, tries=3, patience_s=30)
+        self._bulk = self._client(settings, BULK_S, tries=6, patience_s=180)
+        self._guard = threading.Lock()
+        self._doomed: dict[str, None] = {}  # names to delete, in their order
+        self._seen = False  # the bucket is there
+
+    def describe(self) -> str:
+        """Return the place as its user wrote it."""
+        return self._name
+
+    def put(self, name: str, chunks: Iterable[bytes], size: int) -> None:
+        """Write a file, a large one in parts; see `Target`. A process that is killed leaves parts that nobody sees."""
+        with self._guard:
+            self._doomed.pop(name, None)
+        if size <= PART_BYTES:
+            content = b"".join(chunks)
+            with self._faults(f"writing {name}"):
+                obstore.put(self._bulk, name, content, use_multipart=False)
+            return
+        source = _Watched(chunks)
+        part = max(PART_BYTES, -(-size // _MOST_PARTS))
+        with self._faults(f"writing {name}", source):
+            obstore.put(self._bulk, name, source, use_multipart=True, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+
+    def flush(self) -> None:
+        """Carry out deletions; see `Target`."""
+        while True:
+            with self._guard:
+                batch = list(self._doomed)[:_PAGE]
+                for name in batch:
+                    del self._doomed[name]
+            if not batch:
+                return
+            with self._faults("deleting"):
+                obstore.delete(self._bulk, batch)
+
+    def read(self, name: str) -> Generator[bytes, None, None]:
+        """Yield the bytes of a file; see `Target`."""
+        at, total, tag = 0, 0, None
+        while True:
+            with self._faults(f"reading {name}"):
+                found = self._get(name, at, total, tag)
+                stream = iter(found.stream(min_chunk_size=CHUNK_BYTES))
+                total, tag = found.meta["size"], found.meta["e_tag"]
+            stop = min(total, at + _PIECE_BYTES)
+            while at < stop:
+                with self._faults(f"reading {name}"):
+                    chunk = next(stream, b"")
+                if not chunk:
+                    raise TargetFault(
+                        f"{self._store_name} ended {name} after {at} of {total} bytes.",
+                        Action("fix", label="Try again; look into the store's log"),
+                    )
+                at += len(chunk)
+                for start in range(0, len(chunk), CHUNK_BYTES):
+                    yield chunk[start : start + CHUNK_BYTES]
+            if at >= total:
+                return
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a file; None if there is none."""
+        with self._faults(f"looking for {name}"):
+            try:
+                found = obstore.head(self._quick, name)["size"]
+            except FileNotFoundError:
+                found = None
+        if found is None and not self._seen:
+            self._ask()  # the answer is the same where the bucket is missing
+        self._seen = True
+        return found
+
+    def list(self, prefix: str) -> Iterator[Item]:
+        """Yield the files below a folder in the order of their names, by pages of a thousand; see `Target`."""
+        last = ""
+        with self._faults("listing"):
+            pages = iter(obstore.list(self._quick, prefix.rstrip("/") or None, chunk_size=_PAGE))
+        while True:
+            with self._faults("listing"):
+                page = next(pages, ())
+            if not page:
+                return
+            for found in page:
+                name = found["path"]
+                if name <= last:
+                    raise TargetFault(
+                        f"{self._store_name} does not list files in the order of their names; this is no store for "
+                        "backups.",
+                        Action("fix", label="Name another store, or a bucket of the usual kind"),
+                    )
+                last = name
+                if name.startswith(prefix):
+                    yield Item(name, found["size"], found["last_modified"].timestamp())
+
+    def delete(self, name: str) -> None:
+        """Remove a file, with the next `flush`."""
+        with self._guard:
+            self._doomed[name] = None
+            full = len(self._doomed) >= _PAGE
+        if full:
+            self.flush()
+
+    def lock(self, what: Lock, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Hold a lock that this process sees: a folder of a bucket belongs to one server."""
+        return process_locks.hold(f"{self._endpoint} {self._name}", what, shared=shared)
+
+    def free_bytes(self) -> int | None:
+        """Return None: a store tells nobody."""
+        return None
+
+    def tidy(self) -> None:
+        """Do nothing: what a killed process was writing is seen by nobody, and a rule of the store has to end it."""
+
+    def close(self) -> None:
+        """Drop deletions that were not flushed."""
+        with self._guard:
+            self._doomed.clear()
+
+    def _get(self, name: str, at: int, total: int, tag: str | None) -> "GetResult":
+        try:
+            if not at:
+                return obstore.get(self._bulk, name)
+            piece = (at, min(total, at + _PIECE_BYTES))
+            # By its tag it is still the same file.
+            return obstore.get(self._bulk, name, options={"range": piece, "if_match": tag})
+        except FileNotFoundError as error:
+            if s3_faults.names_no_bucket(str(error)):
+                raise
+            raise Absent(name) from None
+
+    def _ask(self) -> None:
+        """Ask for the first name of the folder: an answer to that has a body, which says what is wrong."""
+        with self._faults("listing", probing=True):
+            next(iter(obstore.list(self._quick, chunk_size=1)), None)
+
+    @contextlib.contextmanager
+    def _faults(self, doing: str, source: "_Watched | None" = None, *, probing: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            if source is not None and source.problem is not None:
+                raise source.problem from None
+            text = str(error)
+            if s3_faults.is_refusal(text) and not probing:
+                self._ask()
+            # Not chained: the text holds the access key, and a log would show it.
+            raise s3_faults.fault(text, self._name, self._store_name, doing) from None
+
+    def _client(self, settings: Backup, timeout_s: int, *, tries: int, patience_s: int) -> S3Store:
+        retry: RetryConfig = {
+            "max_retries": tries,
+            "retry_timeout": timedelta(seconds=patience_s),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=200),
+                "max_backoff": timedelta(seconds=10),
+                "base": 2,
+            },
+        }
+        client: ClientConfig = {
+            "allow_http": self._endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=CONNECT_S),
+            "timeout": timedelta(seconds=timeout_s),
+            "user_agent": "imgpro",
+        }
+        config: S3Config = {
+            "region": settings.s3_region or "us-east-1",
+            # Amazon calls the other way old; many others, and its own certificates for names with dots, know no other.
+            "virtual_hosted_style_request": not self._endpoint and "." not in self._bucket,
+        }
+        if self._endpoint:
+            config["endpoint"] = self._endpoint
+        with self._faults("being set up"):
+            return S3Store(
+                self._bucket,
+                prefix=self._folder or None,
+                config=config,
+                client_options=client,
+                retry_config=retry,
+                credential_provider=_own_credentials(settings),
+            )
+
+
+class _Watched:
+    """Chunks on their way into the library, which may wrap what they raise."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.problem: BaseException | None = None
+
+    def __iter__(self) -> "_Watched":
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException as problem:
+            self.problem = problem
+            raise
+
+
+def _parts(place: str) -> tuple[str, str]:
+    """Return bucket and folder of `s3://bucket/folder`. Raises ConfigError, without what may be a secret."""
+    bucket, _, folder = place.removeprefix("s3://").partition("/")
+    if "@" in bucket:
+        raise ConfigError(
+            "backup.to holds an access key.",
+            Action("fix", label="Write s3://bucket/folder, and the key into backup.s3_key_id and backup.s3_secret"),
+        )
+    folder = folder.strip("/")
+    if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in folder.split("/") if folder):
+        raise ConfigError(f"{place} is no place in an object store.", Action("fix", label="Write s3://bucket/folder"))
+    return bucket, folder
+
+
+def _endpoint(settings: Backup) -> str:
+    """Return the address of the store; empty: Amazon's. Raises ConfigError."""
+    wanted = settings.s3_endpoint or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
+    if not wanted:
+        return ""
+    found = urlsplit(wanted)
+    if "@" in found.netloc:
+        raise ConfigError(
+            "backup.s3_endpoint holds a password.",
+            Action("fix", label="Write only the address, and the key into backup.s3_key_id and backup.s3_secret"),
+        )
+    if found.scheme not in ("http", "https") or not found.hostname or found.query or found.fragment:
+        raise ConfigError(
+            f'backup.s3_endpoint = "{wanted}" is no address of an object store.',
+            Action("fix", label="Write it as https://s3.example.org, or http:// for one on your own network"),
+        )
+    return wanted.rstrip("/")
+
+
+def _check_credentials(settings: Backup) -> None:
+    if bool(settings.s3_key_id) != bool(settings.s3_secret):
+        lacking = "s3_secret" if settings.s3_key_id else "s3_key_id"
+        raise ConfigError(
+            f"backup.{lacking} is not set, and an access key has both.", Action("fix", label=f"Set backup.{lacking}")
+        )
+    if not settings.s3_key_id and not any(os.environ.get(name) for name in _AMBIENT):
+        raise ConfigError(
+            "There is no access key for the object store.",
+            Action("fix", label="Set backup.s3_key_id and backup.s3_secret, or the AWS_* variables"),
+        )
+
+
+def _own_credentials(settings: Backup) -> "S3CredentialProvider | None":
+    """Return what tells the library the key of the settings, and keeps those of the environment out."""
+    if not settings.s3_key_id:
+        return None
+    key: S3Credential = {
+        "access_key_id": settings.s3_key_id,
+        "secret_access_key": settings.s3_secret,
+        "token": None,
+        "expires_at": None,
+    }
+    return lambda: key
