@@ -108,13 +108,7 @@ class Appliance:
             self.room,
         )
         self.serve = Serve(self.blobs, self.derivs, pool, self.records, self.hot, self.signer, making)
-        self.fetcher = Fetcher(settings.imports)
-        self.importing = Importing(self.fetcher, self.ingest, self.quota)
-        self.change = Change(db, self.records, self.hot, self.remove, self.quota, self.events)
-        self.browse = Browse(db, self.signer)
-        self.archives = Archives(self.browse, self.records, self.blobs)
-        self.replays = Replays(db)
-        self.tickets = Tickets(db)
+        self._build_members_work()
         self.operate = Operate(
             db,
             self.ring,
@@ -131,6 +125,16 @@ class Appliance:
         self._build_keeping()
         self.readiness = Readiness(db, self.room, pool, self.mail, self.keeping)
         self.figures = Figures(data, db, self.derivs, pool, self.ingest, self.serve, self.room, self.keeping)
+
+    def _build_members_work(self) -> None:
+        """Build what people do with pictures that are there, or somewhere else still."""
+        self.fetcher = Fetcher(self.settings.imports)
+        self.importing = Importing(self.fetcher, self.ingest, self.quota)
+        self.change = Change(self.db, self.records, self.hot, self.remove, self.quota, self.events)
+        self.browse = Browse(self.db, self.signer)
+        self.archives = Archives(self.browse, self.records, self.blobs)
+        self.replays = Replays(self.db)
+        self.tickets = Tickets(self.db)
 
     def _build_keeping(self) -> None:
         """Build what looks after the data: long work that the operator or the clock asks for."""

@@ -20,7 +20,7 @@ from imgpro.sources import Loaded
 from imgpro.store import census
 from imgpro.store.schema import SQLITE_VERSION
 
-PARTS: Final = ("aiohttp", "uvloop", "aiosqlite", "blake3", "msgspec", "jinja2", "click")
+PARTS: Final = ("aiohttp", "uvloop", "aiosqlite", "blake3", "msgspec", "jinja2", "click", "obstore")
 _SQLITE_NEEDS: Final = {"ENABLE_FTS5", "THREADSAFE=1"}
 _MARKS: Final[dict[str, tuple[str, str]]] = {"green": ("ok", "green"), "yellow": ("!!", "yellow"), "red": ("NO", "red")}
 _SIMD_MACHINES: Final = ("x86_64", "amd64")

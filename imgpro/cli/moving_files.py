@@ -3,6 +3,7 @@
 A file is hostile until the server has proved it: links are not followed, and what is no regular file is not waited for.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ class PictureFile:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise SourceUnusable(f"It cannot be read: {error.strerror}.") from None
+            linked = error.errno == errno.ELOOP
+            reason = "It is a symbolic link." if linked else f"It cannot be read: {error.strerror}."
+            raise SourceUnusable(reason) from None
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode):
             os.close(self._fd)

@@ -21,7 +21,7 @@ from imgpro.cli.words import note
 from imgpro.errors import Action, DataDirMissing, OperatorError, StorageFault
 from imgpro.settings import Settings
 from imgpro.store.known import FOLDER as KNOWN_FOLDER
-from imgpro.store.layout import DATABASE_NAME, OWN_NAMES
+from imgpro.store.layout import DATABASE_NAME, OWN_NAMES, REPLACED
 
 PROGRAM: Final = Path(units.PROGRAM)
 FOLDER: Final = Path("/usr/local/lib/imgpro")
@@ -223,7 +223,7 @@ def empty_data_directory(path: Path) -> list[str]:
         try:
             names = os.listdir(held)
             for name in names if is_ours(names) else ():
-                if name in OWN_NAMES or name.startswith(DATABASE_NAME):
+                if name in OWN_NAMES or name.startswith((DATABASE_NAME, REPLACED)):
                     _remove_from(held, name)
             left = sorted(set(os.listdir(held)) - {"lost+found"})
         finally:

@@ -28,6 +28,7 @@ from imgpro.store.repository import DATABASE, Backup, Manifest, Repository
 from imgpro.store.schema import packaged_migrations
 from imgpro.store.side_thread import SideThread
 from imgpro.store.snapshot import scratch
+from imgpro.store.swapping import clear_stage
 from imgpro.store.target import Absent, Target
 from imgpro.store.targets import own_place, target_of
 from imgpro.store.thinning_out import Thinned, thin_out
@@ -59,6 +60,7 @@ class Backups:
         self._errands = errands
         self._app_version = app_version
         self._suspect = suspect
+        self._stage_cleared = False
         self._own_disk = not settings().to  # as it was seen last
         self._disk_look: asyncio.Future[bool] | None = None
         errands.offer("backup-create", self.create)
@@ -178,6 +180,11 @@ class Backups:
 
     async def keep_going(self) -> str:
         """Make the daily backup if it is due, or try the newest out if that is. For the schedule, every minute."""
+        if not self._stage_cleared:
+            # A restore that was broken off early, and that nobody goes on with: the server was started instead.
+            for place in {self._data.root, self._data.database.parent}:
+                await asyncio.to_thread(clear_stage, place)
+            self._stage_cleared = True
         kind = await self._runs.due(self._settings())
         return await self._do(kind) if kind else ""
 

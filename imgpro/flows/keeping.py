@@ -104,7 +104,9 @@ def _worries(kept: Kept) -> Iterator[Worry]:
     backups = kept.backups
     if kept.damaged:
         some = "One original is" if kept.damaged == 1 else f"{kept.damaged:,} originals are"
-        yield Worry("scrub", f"{some} damaged or missing on the disk.", "imgpro scrub, which names them and looks in backups")
+        yield Worry(
+            "scrub", f"{some} damaged or missing on the disk.", "imgpro scrub, which names them and looks in backups"
+        )
     run = backups.run
     if run is not None and run.failed:
         lacking = bool(run.details.get("missing"))

@@ -96,8 +96,7 @@ class PictShare:
 
 def _named(original: object, name: str) -> str:
     """Return the name that a picture had before; PictShare knows an address, too, where it fetched one."""
-    if not isinstance(original, str) or not original:
-        return name
-    if "://" in original:
-        original = unquote(original.partition("?")[0].rstrip("/").rpartition("/")[2])
-    return original or name
+    known = original if isinstance(original, str) else ""
+    if "://" in known:
+        known = unquote(known.partition("?")[0].rstrip("/").rpartition("/")[2])
+    return known or name

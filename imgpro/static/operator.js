@@ -25,8 +25,8 @@ if (live.length) {
   const look = async () => {
     const closely = document.querySelector("[data-under-way]");
     await new Promise((resolve) => setTimeout(resolve, closely ? CLOSELY_MS : EVERY_MS));
-    // Numbers change slowly; of long work it is one part that moves.
-    const ids = closely ? [closely.closest("[data-live]").id] : live;
+    // Numbers change slowly; of long work it is one part that moves, and how it ended.
+    const ids = closely ? [closely.closest("[data-live]").id, "worries"] : live;
     if (!document.hidden && !document.querySelector("dialog[open]")) await refresh(ids).catch(() => {});
     look();
   };

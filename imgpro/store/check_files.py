@@ -4,12 +4,12 @@ Directories are walked in the order of digests beside pages of the database in t
 one of 256 directories and one page. Everything here blocks and belongs into a thread.
 """
 
-import contextlib
 import os
 import shutil
 import stat
 import time
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,8 @@ _TICK: Final = 512
 _HEAD_BYTES: Final = 12
 _SELF_TEST: Final = ".selftest-"
 _CACHE_TAG: Final = "CACHEDIR.TAG"
+_AS_IT_SHOULD_BE: Final = stat.S_IFREG | BLOB_MODE
+_name: Final = attrgetter("name")
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -34,7 +36,7 @@ class Seen(msgspec.Struct, frozen=True):
     """One entry of a directory of ours."""
 
     name: str
-    path: Path
+    path: str
     size: int
     mode: int
     mtime_s: float
@@ -65,9 +67,9 @@ def originals(root: Path, rows: Rows, *, grace_s: float, modes: bool) -> Looked:
         while row is not None and row[0] < seen.name:
             yield Doubt("missing", place_of(row[0]), "is not there", "blob", (row[0],))
             row, looked = next(rows, None), looked + 1
-        known = row is not None and row[0] == seen.name
-        if row is not None and known:
-            yield from _original(seen, row[1], modes=modes)
+        if row is not None and row[0] == seen.name:
+            if seen.mode != _AS_IT_SHOULD_BE or seen.size != row[1]:
+                yield from _original(seen, row[1], modes=modes)
             row = next(rows, None)
         elif not seen.regular:
             yield _stray(seen, root.parent)
@@ -91,7 +93,7 @@ def _original(seen: Seen, size: int, *, modes: bool) -> Iterator[Doubt]:
         yield Doubt("damaged", where, f"has {seen.size:,} bytes, not {size:,}", "blob", (seen.name,))
     elif modes and stat.S_IMODE(seen.mode) != BLOB_MODE:
         words = f"has mode {stat.S_IMODE(seen.mode):04o}, not {BLOB_MODE:04o}"
-        yield Doubt("mode", where, words, "mode", (str(seen.path),))
+        yield Doubt("mode", where, words, "mode", (seen.path,))
 
 
 def _fan_out(root: Path) -> Iterator[Seen | Doubt]:
@@ -104,8 +106,9 @@ def _fan_out(root: Path) -> Iterator[Seen | Doubt]:
             if not (second.folder and _is_hex(second.name, 2)):
                 yield _stray(second, root.parent)
                 continue
+            prefix = first.name + second.name
             for seen in _entries(second.path):
-                if DIGEST.fullmatch(seen.name) and seen.name.startswith(first.name + second.name):
+                if seen.name.startswith(prefix) and DIGEST.fullmatch(seen.name):
                     yield seen
                 else:
                     yield _stray(seen, root.parent)
@@ -172,13 +175,11 @@ def litter(tmp: Path, backups: Path) -> Looked:
     limit_s = time.time() - LITTER_S
     for seen in _entries(tmp):
         if seen.mtime_s < limit_s:
-            yield Doubt(
-                "litter", f"tmp/{seen.name}", "was left by work that was broken off", "litter", (str(seen.path),)
-            )
+            yield Doubt("litter", f"tmp/{seen.name}", "was left by work that was broken off", "litter", (seen.path,))
     for seen in _entries(backups):
         if seen.regular and seen.name.startswith("pre-migrate-") and seen.name.endswith(".partial"):
             where = f"backups/{seen.name}"
-            yield Doubt("litter", where, "is half a copy of the database", "litter", (str(seen.path),))
+            yield Doubt("litter", where, "is half a copy of the database", "litter", (seen.path,))
     yield 1
 
 
@@ -226,23 +227,28 @@ def tidy(path: Path, mend: Mend) -> str:
 
 
 def _stray(seen: Seen, top: Path) -> Doubt:
-    where = str(seen.path.relative_to(top))
+    where = str(Path(seen.path).relative_to(top))
     if seen.name.startswith(_SELF_TEST):
-        return Doubt("litter", where, "was left by a start that was broken off", "litter", (str(seen.path),))
-    return Doubt("stray", where, "is none of imgpro's files", "stray", (str(seen.path),))
+        return Doubt("litter", where, "was left by a start that was broken off", "litter", (seen.path,))
+    return Doubt("stray", where, "is none of imgpro's files", "stray", (seen.path,))
 
 
 def _is_hex(name: str, length: int) -> bool:
     return len(name) == length and _HEX.issuperset(name)
 
 
-def _entries(folder: Path) -> list[Seen]:
+def _entries(folder: str | Path) -> list[Seen]:
     """Return what lies in a directory, by name; nothing where it is gone. Raises OSError where it cannot be read."""
     found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                facts = entry.stat(follow_symlinks=False)
-                found.append(Seen(entry.name, Path(entry.path), facts.st_size, facts.st_mode, facts.st_mtime))
-    found.sort(key=lambda seen: seen.name)
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                found.append(Seen(entry.name, entry.path, facts.st_size, facts.st_mode, facts.st_mtime))
+    except FileNotFoundError:
+        return []
+    found.sort(key=_name)
     return found

@@ -12,6 +12,7 @@ from typing import Final
 from imgpro.store import journal_reading, journal_tables
 from imgpro.store.doubts import Doubt, Looked
 from imgpro.store.journal_reading import Plan
+from imgpro.store.journal_tables import Kept
 
 _NUMBERED: Final = tuple(kept for kept in journal_tables.KEPT if kept.key in (("seq",), ("account",)))
 _TICK: Final = 200  # lines, about a millisecond: others want the interpreter too
@@ -88,34 +89,36 @@ def _compared(conn: sqlite3.Connection, plan: Plan) -> Looked:
                 yield 0
     if broken:
         yield _doubt(f"has lines that are broken: {len(broken):,}, the first is {broken[0]}")
+    missing: dict[Kept, list[int]] = {}
     for kept in _NUMBERED:
-        yield from _differences(conn, kept.name, kept.key[0], live[kept.name])
+        missing[kept] = []
+        yield from _taken(conn, kept, live[kept.name], missing[kept])
+    # What has changed since reading began is looked at as it is now.
+    conn.execute("ROLLBACK")
+    conn.execute("BEGIN")
+    for kept in _NUMBERED:
+        lacking = sum(_exists(conn, kept, key) for key in missing[kept])
+        if lacking:
+            yield _doubt(f"lacks rows of {kept.name}: {lacking:,}")
+        extra = sum(not _exists(conn, kept, key) for key in live[kept.name])
+        if extra:
+            yield _doubt(f"has rows of {kept.name} that are not there: {extra:,}")
     yield 1
 
 
-def _differences(conn: sqlite3.Connection, table: str, key: str, live: _Bits) -> Looked:
-    """Compare with the database as it was when reading began; what has changed since then is looked at again."""
-    missing: list[int] = []
-    rows_now = conn.execute(f"SELECT {key} FROM {table} ORDER BY {key}")  # noqa: S608 - names of our own schema
-    for number, (value,) in enumerate(rows_now):
-        if not live.take(value):
-            missing.append(value)
+def _taken(conn: sqlite3.Connection, kept: Kept, live: _Bits, missing: list[int]) -> Iterator[int]:
+    """Take the rows that the database had when reading began out of those of the journal; note those not in there."""
+    sql = f"SELECT {kept.key[0]} FROM {kept.name} ORDER BY 1"  # noqa: S608 - names of our own schema
+    for number, (key,) in enumerate(conn.execute(sql)):
+        if not live.take(key):
+            missing.append(key)
         if number % _TICK == 0:
             yield 0
-    extra = list(live)
-    conn.execute("ROLLBACK")
-    conn.execute("BEGIN")
-    missing = [value for value in missing if _exists(conn, table, key, value)]
-    extra = [value for value in extra if not _exists(conn, table, key, value)]
-    if missing:
-        yield _doubt(f"lacks rows of {table}: {len(missing):,}")
-    if extra:
-        yield _doubt(f"has rows of {table} that are not there: {len(extra):,}")
 
 
-def _exists(conn: sqlite3.Connection, table: str, key: str, value: int) -> bool:
-    sql = f"SELECT 1 FROM {table} WHERE {key} = ?"  # noqa: S608 - names of our own schema
-    return conn.execute(sql, (value,)).fetchone() is not None
+def _exists(conn: sqlite3.Connection, kept: Kept, key: int) -> bool:
+    sql = f"SELECT 1 FROM {kept.name} WHERE {kept.key[0]} = ?"  # noqa: S608 - names of our own schema
+    return conn.execute(sql, (key,)).fetchone() is not None
 
 
 def _again(folder: Path, instance_id: str) -> Plan:

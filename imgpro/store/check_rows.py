@@ -4,17 +4,20 @@ Everything here blocks and belongs into a thread. Each look is one moment of the
 meanwhile; sums are walked along an index, so that memory does not grow with the rows.
 """
 
-import contextlib
-import json
+import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any, Final
+
+import msgspec
 
 from imgpro.store import schema
 from imgpro.store.doubts import Doubt, Looked, Mend
 
 PAGE: Final = 2_000
+_as_tags: Final = msgspec.json.Decoder(list[str]).decode
 FOREIGN: Final = "take it back if you made it; else report this"
 MOST_LINES: Final = 100  # of what SQLite finds in its own pages
 # Rows that are of no use without what they refer to. Pictures, blobs and accounts are not among them.
@@ -126,42 +129,35 @@ def tags(conn: sqlite3.Connection) -> Looked:
     try:
         pictures = _grouped_pictures(conn)
         for seq, (wanted, rows) in _merged(pictures, _grouped_tags(conn)):
-            if wanted is None or rows is None or wanted != rows:
+            if wanted is None or rows is None or len(wanted) != len(rows) or set(wanted) != set(rows):
                 yield Doubt("tags", f"picture {seq}", "is found by other tags than it has", "tags", (seq,))
     finally:
         conn.execute("ROLLBACK")
     yield 1
 
 
-def _grouped_pictures(conn: sqlite3.Connection) -> Iterator[tuple[int, set[Any]]]:
+def _grouped_pictures(conn: sqlite3.Connection) -> Iterator[tuple[int, list[Any]]]:
     rows = conn.execute(
         "SELECT seq, account, tags, created_ms, stored_bytes FROM images WHERE tags <> '[]' ORDER BY seq"
     )
     for seq, account, text, created_ms, size in rows:
-        yield seq, {(account, tag, created_ms, size) for tag in _tags_of(text)}
+        yield seq, [(account, tag, created_ms, size) for tag in _tags_of(text)]
 
 
 def _tags_of(text: str) -> list[str]:
-    with contextlib.suppress(ValueError):
-        found = json.loads(text)
-        return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
-    return []
+    try:
+        return _as_tags(text)
+    except msgspec.MsgspecError:
+        return []
 
 
-def _grouped_tags(conn: sqlite3.Connection) -> Iterator[tuple[int, set[Any]]]:
+def _grouped_tags(conn: sqlite3.Connection) -> Iterator[tuple[int, list[Any]]]:
     rows = conn.execute(
         "SELECT image, account, tag, created_ms, stored_bytes FROM image_tags INDEXED BY image_tags_by_image "
         "ORDER BY image"
     )
-    image, group = None, set[Any]()
-    for seq, *row in rows:
-        if seq != image:
-            if image is not None:
-                yield image, group
-            image, group = seq, set()
-        group.add(tuple(row))
-    if image is not None:
-        yield image, group
+    for image, group in itertools.groupby(rows, key=itemgetter(0)):
+        yield image, [row[1:] for row in group]
 
 
 def _merged(left: Iterable[tuple[Any, Any]], right: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, tuple[Any, Any]]]:

@@ -21,7 +21,10 @@ from imgpro.store.journal_tables import Shape
 from imgpro.store.journal_tail import Position, Syncer, Tail, position_of
 
 META_KEY: Final = "journal"
-_TOTALS: Final = "SELECT group_concat(value, ',') FROM (SELECT value FROM totals ORDER BY name)"
+_TOTALS: Final = (
+    "SELECT group_concat(value, ',') FROM "
+    "(SELECT value FROM totals WHERE name IN ('images', 'blobs', 'blob_bytes', 'anonymous_bytes') ORDER BY name)"
+)
 _META_KEPT: Final = ("created_ms", "good_clock_ms", "app_version_last")
 
 log = logging.getLogger(__name__)
@@ -296,19 +299,12 @@ class Journal:
     def _set_position(self, connection: sqlite3.Connection) -> None:
         assert self._tail is not None
         overtaken = self._changed or (self._overtaken and not self._began)
-        self._set_meta(connection, f"{self._tail.position} {_totals(connection)} {int(overtaken)}")
+        note_position(connection, self._tail.position, overtaken=overtaken)
 
     def _clear_position(self, connection: sqlite3.Connection) -> None:
         """Have the next start see that the journal lacks something."""
-        self._set_meta(connection, "")
+        _set_meta(connection, "")
         self._cleared = True
-
-    @staticmethod
-    def _set_meta(connection: sqlite3.Connection, value: str) -> None:
-        connection.execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (META_KEY, value),
-        )
 
     def _fail(self, error: Exception) -> None:
         """Give the tail up. From here on the journal is behind, until there is a new tail and a snapshot before it."""
@@ -332,6 +328,18 @@ class Journal:
                 self.folder,
                 error,
             )
+
+
+def note_position(connection: sqlite3.Connection, position: Position, *, overtaken: bool) -> None:
+    """Write into a database how far the journal goes that says the same."""
+    _set_meta(connection, f"{position} {_totals(connection)} {int(overtaken)}")
+
+
+def _set_meta(connection: sqlite3.Connection, value: str) -> None:
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        (META_KEY, value),
+    )
 
 
 def _why(error: Exception) -> str:

@@ -38,6 +38,16 @@ class Position(msgspec.Struct, frozen=True):
         return f"{self.number}:{self.start}:{self.end}:{self.crc:08x}"
 
 
+def end_of(path: Path, number: int) -> Position:
+    """Return the position after all of a tail. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        return Position(number, 0, size, _checksum(fd, 0, size))
+    finally:
+        os.close(fd)
+
+
 def position_of(text: str) -> Position | None:
     """Read what `str` made of a position; None for anything else."""
     match = _POSITION.fullmatch(text)

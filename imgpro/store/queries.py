@@ -140,9 +140,19 @@ def insert_image(
         log_upload(conn, network, image.created_ms)
     elif image.account is not None and allowance is not None:
         _take_allowance(conn, image.account, image.key, image.blob.stored_bytes, allowance)
+    seq = _insert_row(conn, image, _blob_seq(conn, image.blob, blob_ms or image.created_ms), network)
+    _make_findable(conn, image, seq)
+    conn.execute("DELETE FROM damaged_blobs WHERE digest = ?", (bytes.fromhex(image.blob.digest),))  # it is whole now
+    if replay is not None:
+        insert_replay(conn, replay, image.created_ms)
+    durable.point("row.inserted")
+    return seq
+
+
+def _insert_row(conn: sqlite3.Connection, image: Image, blob: int, network: str | None) -> int:
     values = (
         image.id,
-        _blob_seq(conn, image.blob, blob_ms or image.created_ms),
+        blob,
         image.blob.format,
         image.blob.stored_bytes,
         image.name,
@@ -166,13 +176,7 @@ def insert_image(
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         values,
     )
-    seq = int(added.lastrowid or 0)
-    _make_findable(conn, image, seq)
-    conn.execute("DELETE FROM damaged_blobs WHERE digest = ?", (bytes.fromhex(image.blob.digest),))  # it is whole now
-    if replay is not None:
-        insert_replay(conn, replay, image.created_ms)
-    durable.point("row.inserted")
-    return seq
+    return int(added.lastrowid or 0)
 
 
 def _make_findable(conn: sqlite3.Connection, image: Image, seq: int) -> None:

@@ -15,8 +15,18 @@ from typing import Any, Final
 import msgspec
 
 from imgpro.errors import Action, DataUnusable
-from imgpro.store import check_files, durable, journal_reading, journal_tables, peek, rebuilding_rows, schema
+from imgpro.store import (
+    check_files,
+    durable,
+    journal_reading,
+    journal_tables,
+    journal_tail,
+    peek,
+    rebuilding_rows,
+    schema,
+)
 from imgpro.store.doubts import Doubt
+from imgpro.store.journal import note_position
 from imgpro.store.journal_format import Header
 from imgpro.store.journal_reading import Line, Named, Plan, Segment
 from imgpro.store.schema import Migration
@@ -111,6 +121,10 @@ def build(
             _replay(conn, plan, steps, done, show)
             show("counting, and making the words findable", 0, 0, "")
             _complete(conn, plan.segments[-1].header, instance_id)
+            last = plan.segments[-1]
+            if not (done.gaps or done.broken.count or last.snapshot):
+                # Reading it again gives the same, so that the journal goes on from here.
+                note_position(conn, journal_tail.end_of(last.path, last.header.number), overtaken=True)
             _hold_against(conn, blobs, quarantine, done, show)
             _prove(conn)
             for name in ("images", "accounts", "keys", "blobs"):
@@ -130,20 +144,24 @@ def install(built: Path, database: Path) -> Path | None:
     while any(os.path.lexists(f"{aside}{ending}") for ending in _ENDINGS):
         number += 1
         aside = database.with_name(f"{database.name}.damaged-{stamp}-{number}")
-    moved = False
+    kept: Path | None = None
+    lost = not database.exists()
     try:
         # The log of the old one must not be taken for the new one's. Broken off in between, there is no database, and
         # no server starts.
         for ending in _ENDINGS:
             with contextlib.suppress(FileNotFoundError):
+                if lost and (ending == "-shm" or os.stat(f"{database}{ending}").st_size == 0):
+                    os.unlink(f"{database}{ending}")  # of no use without the database
+                    continue
                 os.rename(f"{database}{ending}", f"{aside}{ending}")
-                moved = True
+                kept = kept or Path(f"{aside}{ending}")
         durable.fsync_directory(database.parent)
         os.rename(built, database)
         durable.fsync_directory(database.parent)
     except OSError as error:
         raise durable.write_fault(error, "putting the database in place") from error
-    return aside if moved else None
+    return kept
 
 
 def _replay(conn: sqlite3.Connection, plan: Plan, steps: Sequence[Migration], done: Rebuilt, show: Show) -> None:

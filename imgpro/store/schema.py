@@ -7,6 +7,7 @@ made, so that a failing one leaves the old database as it was. Knows no table be
 import contextlib
 import logging
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -16,7 +17,7 @@ from typing import Final
 import msgspec
 
 from imgpro.errors import Action, DataUnusable
-from imgpro.store import copies, durable, peek
+from imgpro.store import copies, durable, journal_format, peek
 
 SQLITE_VERSION: Final = sqlite3.sqlite_version
 APPLICATION_ID: Final = 0x494D4750  # "IMGP", at byte 68 of the file
@@ -87,9 +88,19 @@ def check_identity(path: Path, backups: Path, supported: int, *, named: Path | N
     except sqlite3.DatabaseError as error:
         raise DataUnusable(
             f"{named} cannot be read as a database ({error}).",
-            Action("fix", label=f"Restore it from {backups}"),
+            Action("fix", label=_way_back(backups)),
         ) from error
     return int(version)
+
+
+def _way_back(backups: Path) -> str:
+    root = shlex.quote(str(backups.parent))
+    restore = f"imgpro backup restore --force --data {root}"
+    return (
+        f"imgpro rebuild --data {root}, or {restore}"
+        if journal_format.is_there(backups.parent / "journal")
+        else restore
+    )
 
 
 def _written_by(conn: sqlite3.Connection) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from imgpro.errors import Action, Busy, DataUnusable, ImgproError, StorageFault, StorageFull
 from imgpro.store import durable
 
+_WAY_BACK = "Stop the server, then imgpro rebuild, or imgpro backup restore"
 _DISK_REFUSED = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 
@@ -31,7 +32,7 @@ def translated(error: BaseException, written: Path | None = None) -> BaseExcepti
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy("The database is in use by another program.")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DataUnusable(f"The database is damaged: {error}.", Action("fix", label="Restore it from a backup"))
+        return DataUnusable(f"The database is damaged: {error}.", Action("fix", label=_WAY_BACK))
     if code in _DISK_REFUSED:
         return _unwritable(written) or StorageFault(f"The disk failed while working on the database: {error}.")
     return error

@@ -20,7 +20,6 @@ from prometheus_client.utils import floatToGoString
 from imgpro import __version__
 from imgpro.errors import ImgproError, NotFound
 from imgpro.flows.figures import Figures, Snapshot
-from imgpro.store.queries_keeping import Run
 from imgpro.store.schema import SQLITE_VERSION
 from imgpro.tallies import Counted
 from imgpro.web import respond
@@ -194,18 +193,18 @@ class _Families(Collector):
         if kept is None:
             return
         backups, run, verify = kept.backups, kept.backups.run, kept.backups.verify
-        yield from _success("backup", "made", None if backups.made_ms is None else backups.made_ms // 1000)
+        yield _success("backup", "a backup was made", backups.made_ms)
         yield _counter("backup_failures", "Backups that failed.", {(): kept.failures["backup"]})
         yield _gauge("backup_failed", "1 while the last backup failed.", {(): int(run is not None and run.failed)})
         words = "1 while a daily backup is missing for two days."
         yield _gauge("backup_late", words, {(): int(backups.late)})
-        yield from _success("verify", "tried out", _good_s(verify))
+        yield _success("verify", "a backup was tried out", None if verify is None else verify.good_ms)
         yield _counter("verify_failures", "Trials of backups that failed.", {(): kept.failures["verify"]})
         corrupt = verify.details.get("bad", 0) if verify is not None else 0
         words = "Originals that were missing or damaged in the backup tried out last."
         yield _gauge("verify_corrupt_blobs", words, {(): corrupt})
         whole = kept.scrub.details.get("whole_round_ms") if kept.scrub is not None else None
-        yield from _success("scrub", "read again, all of them,", None if whole is None else whole // 1000)
+        yield _success("scrub", "all originals had been read again", whole)
         checked = kept.round.checked if kept.round is not None else 0
         yield _gauge("scrub_checked_blobs", "Originals read again in the round under way.", {(): checked})
         yield _gauge("scrub_damaged_blobs", "Originals that are damaged or missing.", {(): kept.damaged})
@@ -221,15 +220,10 @@ def _gauge(name: str, words: str, values: Values, labels: Iterable[str] = ()) ->
     return _simple(GaugeMetricFamily, name, words, values, labels)
 
 
-def _success(kind: str, done: str, at_s: int | None) -> Iterator[Metric]:
-    """Yield when something last went well; nothing where it never did: 0 would be 1970."""
-    if at_s is not None:
-        what = "originals were" if kind == "scrub" else "a backup was"
-        yield _gauge(f"{kind}_last_success_timestamp_seconds", f"When {what} {done} last.", {(): at_s})
-
-
-def _good_s(run: Run | None) -> int | None:
-    return None if run is None or run.good_ms is None else run.good_ms // 1000
+def _success(kind: str, what: str, at_ms: int | None) -> Metric:
+    """Return when something last went well."""
+    words = f"When {what} last; 0: never."
+    return _gauge(f"{kind}_last_success_timestamp_seconds", words, {(): (at_ms or 0) // 1000})
 
 
 def _counter(name: str, words: str, values: Values, labels: Iterable[str] = ()) -> Metric:

@@ -331,7 +331,7 @@ def test_the_gallery_opens_from_disk(show, out, width):
 
 @pytest.mark.browser
 def test_a_picture_in_the_whole_window_by_keyboard(show, out):
-    page = show(f"file://{out}/index.html")
+    page = show(f"file://{out}/index.html", height=500)
     page.locator(".tile > a").first.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("End")
@@ -348,6 +348,9 @@ def test_a_picture_in_the_whole_window_by_keyboard(show, out):
         until(page, "(last) => document.getElementById('name').textContent !== last", (seen or ["harbour.jpg"])[-1])
         until(page, "document.querySelector('#glass img')?.naturalWidth > 0")
         seen.append(page.locator("#name").inner_text())
+        inside = "(([a, b]) => a.top >= b.top - 1 && a.bottom <= b.bottom + 1 && a.left >= b.left - 1 && a.right <= b.right + 1)"
+        boxes = "['#glass img', '#glass'].map((name) => document.querySelector(name).getBoundingClientRect())"
+        assert page.evaluate(f"{inside}({boxes})"), seen
     assert seen == ["window.png", "film.gif", "film.webp", "paint.bmp", "phone.heic", "logo.svg"]
     page.keyboard.press("z")
     assert page.locator("#zoom").get_attribute("aria-pressed") == "true"

@@ -186,6 +186,8 @@ def test_picsur_whose_pictures_are_in_its_dump(server, keys, tmp_path):
     assert ann["later.jpg"]["expires_ms"] == 4_828_204_800_000
     original = Image.open(BytesIO(body_at(server, f"/i/{ids[0]}.png")))
     assert same(original, make_image("RGB", (16, 12)))
+    changed = [item for item, line in run.lines.items() if "came as PNG" in " ".join(line.get("notes", []))]
+    assert sorted(changed) == [ids[1], ids[4]]  # of the others there was what had been uploaded
     unpacked = Image.open(BytesIO(body_at(server, f"/i/{ids[1]}")))
     assert (unpacked.format, unpacked.mode) == ("PNG", "RGBA")
     assert same(unpacked, make_image("RGBA", (16, 12)))

@@ -175,6 +175,26 @@ def test_numbers_follow_what_happens(visit, server):
     assert page.locator("#disk").count() == 1
 
 
+def test_a_backup_is_a_press_of_a_button_and_its_end_is_seen(visit, server):
+    server.must_upload(PNG, "one.png")
+    page = visit()
+    claim(page, server)
+    card = page.locator("#backups")
+    assert "None yet" in card.inner_text()
+    assert "on the same disk as the pictures" in card.inner_text()
+    assert card.get_by_role("button", name="Verify now").is_disabled()
+    # Something else is in the way: the page tells how it ended, without a reload.
+    folder = server.data / "backups" / "repository"
+    folder.write_bytes(b"")
+    card.get_by_role("button", name="Back up now").click()
+    page.locator("#worries").get_by_text("The last backup failed").wait_for(timeout=60_000)
+    folder.unlink()
+    card.get_by_role("button", name="Back up now").click()
+    card.get_by_text("1 of at most 7 are there").wait_for(timeout=60_000)
+    until(page, "document.querySelectorAll('#worries p').length === 0")
+    assert card.get_by_role("button", name="Verify now").is_enabled()
+
+
 def test_the_log_is_read_again(visit, server):
     page = visit()
     claim(page, server)

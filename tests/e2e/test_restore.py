@@ -73,6 +73,7 @@ def test_a_harmed_box_is_whole_again(drill):
     Path(data, "imgpro.db-shm").write_bytes(b"of another database")
     done = answer("restore", "--data", data, "--from", nas, "--force")
     assert (done["here"], done["fetched"]) == (4, 2)
+    assert {path.name for path in Path(done["replaced"][0]).glob("imgpro.db*")} == {"imgpro.db-wal", "imgpro.db-shm"}
     check_box(data, pictures)
 
 

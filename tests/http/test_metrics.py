@@ -32,6 +32,8 @@ NAMES = {
     "imgpro_db_write_duration_seconds": "histogram",
     "imgpro_db_busy": "counter",
     "imgpro_db_wal_bytes": "gauge",
+    "imgpro_backup_last_success_timestamp_seconds": "gauge",
+    "imgpro_verify_last_success_timestamp_seconds": "gauge",
     "imgpro_backup_failures": "counter",
     "imgpro_backup_failed": "gauge",
     "imgpro_backup_late": "gauge",

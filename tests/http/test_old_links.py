@@ -93,6 +93,13 @@ def test_a_picture_of_ours_goes_before_an_old_link(server):
     assert server.get("/AbCdEfGh1234").status == 301
 
 
+def test_the_first_of_two_keeps_an_address(server):
+    first = handed_over(server.data, dot(20), old_links=[OldLink("/twice.png")])
+    second = handed_over(server.data, dot(21), old_links=[OldLink("/twice.png"), OldLink("/once.png")])
+    assert server.get("/twice.png").headers["Location"].endswith(f"{first}.png")
+    assert server.get("/once.png").headers["Location"].endswith(f"{second}.png")
+
+
 def test_a_request_line_that_no_browser_sends(server):
     handed_over(server.data, dot(5), old_links=[OldLink("/odd/name.png")])
     for line in (b"GET /odd/%zz%00%ff HTTP/1.1", b"GET //odd/name.png HTTP/1.1", b"GET /odd/\xff\xfe.png HTTP/1.1"):

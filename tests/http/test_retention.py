@@ -213,7 +213,7 @@ def test_what_changed_since_it_was_listed_stays(tmp_path):
     async def work(rules):
         one, two = await rules.upload("ann@example.org", 40), await rules.upload("ann@example.org", 40)
         rule = await rules.add("old", older_than_s=DAY_S, except_tag="keep")
-        now_ms = int(time.time() * 1000)
+        now_ms = int(time.time() * 1000) + 60_000
         body = json.dumps({"tags": ["keep"]}).encode()
         sent = {"Authorization": f"Bearer {await rules.key('ann@example.org')}", "Content_Type": "application/json"}
         assert (await rules.running.ask("PATCH", f"/v1/media/{one}", body, **sent)).status == 200
@@ -222,7 +222,10 @@ def test_what_changed_since_it_was_listed_stays(tmp_path):
         assert await rules.app.remove.by_rule(rule, [two], now_ms) == 0
         await rules.add("old", older_than_s=DAY_S)
         assert await rules.app.remove.by_rule(rule, [two], now_ms) == 0  # another rule of that name
+        waits = await rules.retention.add(await rules.retention.wanted({"older_than_s": DAY_S}), "tomorrow", 2)
+        assert await rules.app.remove.by_rule(waits, [two], now_ms) == 0
         assert await rules.there(one, two) == [True, True]
+        assert await rules.app.remove.by_rule(waits, [two], now_ms + 2 * DAY_MS) == 1
 
     run(tmp_path, work)
 

@@ -1,5 +1,6 @@
 """An export brought up to date: what stays, moves, goes, and what is somebody else's. In this process, without a gallery."""
 
+import asyncio
 import fcntl
 import os
 import shutil
@@ -12,6 +13,7 @@ from imgpro.flows.export import Export
 from imgpro.flows.export_index import Choice
 from imgpro.flows.export_plan import Source
 from imgpro.store.layout import read_marker
+from imgpro.store.queries_export import Pictures
 from tests.exports import by_name, change, check, copied, delete, files, fill, here, index
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, running
@@ -162,6 +164,24 @@ def test_a_twin_keeps_its_name_when_the_other_goes(data, out):
     assert left == {key: file for key, file in twins.items() if key != first}
 
 
+def test_what_is_deleted_between_its_row_and_its_bytes_is_no_damage(data, out, monkeypatch):
+    page, pages, said = Pictures.page, [], []
+
+    def read(self, *asked):
+        rows = page(self, *asked)
+        pages.append(rows)
+        if len(pages) == 3:  # after the survey's two
+            image = next(row.image for row in rows if row.image.name == "film.gif")
+            delete(data, "film.gif")
+            blob(data, {"digest": image.blob.digest}).unlink()
+        return rows
+
+    monkeypatch.setattr(Pictures, "page", read)
+    done = here(data, out, said=said)
+    assert (done.pictures, done.damaged, done.deleted_meanwhile, said) == (18, 0, 1, [])
+    check(out)
+
+
 def test_what_comes_and_goes_while_it_runs(data, out):
     with running(data, UNLIMITED) as server:
         new = encoded(make_image("RGB", (50, 50)), "PNG")
@@ -180,8 +200,6 @@ def test_what_comes_and_goes_while_it_runs(data, out):
             return plan
 
         export._survey = surveyed
-        import asyncio
-
         done = asyncio.run(export.run(out, None, force=False))
     assert (done.pictures, done.damaged) == (18, 0)
     assert "late.png" not in by_name(out)

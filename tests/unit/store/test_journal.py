@@ -64,7 +64,9 @@ def fill(conn):
     queries_accounts.insert_upgrade_request(conn, owner.account.seq, "pro", NOW_MS)
     conn.execute("INSERT INTO old_links (path, image, leads_to) VALUES ('/u/abc.png', ?, 'o')", (seq,))
     conn.execute("INSERT INTO brought_in VALUES ('zipline', 'a\"b', ?)", (seq,))
-    conn.execute("INSERT INTO retention_rules (name, older_than_s, created_ms, begins_ms) VALUES ('old', 60, 1, 1)")
+    conn.execute(
+        "INSERT INTO retention_rules (name, older_than_s, created_ms, begins_ms, expected) VALUES ('old', 60, 1, 1, 0)"
+    )
     return owner
 
 
@@ -83,8 +85,8 @@ async def test_a_change_of_any_column_is_written_down(home):
 
 async def test_rows_that_go_with_another_are_written_down(home, tmp_path):
     owner = await home.write(fill)
-    await home.write(lambda conn: conn.execute("DELETE FROM images"))
-    await home.write(lambda conn: conn.execute("DELETE FROM blobs"))
+    image_id = await home.write(lambda conn: conn.execute("SELECT id FROM images").fetchone()[0])
+    await home.write(lambda conn: queries.delete_image(conn, image_id))
     await home.write(lambda conn: conn.execute("DELETE FROM accounts WHERE seq = ?", (owner.account.seq,)))
     gone = home.bytes_of_journal()
     for name in ("keys", "monthly_uploads", "upgrade_requests", "old_links", "brought_in"):
@@ -146,7 +148,7 @@ async def test_rows_that_exchange_what_is_unique_while_a_snapshot_is_read(home, 
     text = snapshot.read_bytes().splitlines()
     for at, line in enumerate(text):
         if b'"put","accounts",[3,' in line:
-            text[at] = form.framed(form.opened(line) and line[13:-1].replace(b"u2@", b"u0@")).rstrip(b"\n")
+            text[at] = form.framed(form.opened(line) and line[12:-1].replace(b"u2@", b"u0@")).rstrip(b"\n")
     snapshot.write_bytes(b"\n".join(text) + b"\n")
     for seq, email in ((owners[0].account.seq, "fresh@example.org"), (owners[2].account.seq, "u2@example.org")):
         await home.write(
@@ -212,6 +214,7 @@ def other_history(home, tmp_path):
 def changed_by_hand(home, _):
     with contextlib.closing(sqlite3.connect(home.root / "imgpro.db")) as conn, conn:
         conn.execute("DELETE FROM images WHERE seq = 1")
+        conn.execute("DELETE FROM blobs WHERE seq = 1")
 
 
 def cut_off(home, _):
@@ -238,7 +241,7 @@ def snapshot_gone(home, _):
 def of_another_server(home, _):
     path = home.files()[-1]
     first, rest = path.read_bytes().split(b"\n", 1)
-    path.write_bytes(form.framed(first[13:-1].replace(home.data.instance_id.encode(), b"x" * 36)) + rest)
+    path.write_bytes(form.framed(first[12:-1].replace(home.data.instance_id.encode(), b"x" * 36)) + rest)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +430,7 @@ def _due_after(journaling, seconds):
 
 async def test_the_journal_goes_on_through_a_migration(tmp_path):
     home = await Home(tmp_path / "data", schema.packaged_migrations()[:3]).open()
-    await home.write(lambda conn: add_account_at_three(conn))
+    await home.write(fill_at_three)
     before = len(home.files())
     await home.close()
     home.migrations = None
@@ -442,11 +445,19 @@ async def test_the_journal_goes_on_through_a_migration(tmp_path):
     await home.close()
 
 
-def add_account_at_three(conn):
+def fill_at_three(conn):
     conn.execute(
         "INSERT INTO accounts (id, email, role, plan, created_ms) VALUES ('acc_1', 'a@example.org', 'member', 'free', 1)"
     )
-    add_image(conn, b"old")
+    conn.execute(
+        "INSERT INTO blobs VALUES (1, zeroblob(32), 'png', 9, 1, 1, 1, 0, '', NULL, 1)",
+    )
+    conn.execute(
+        "INSERT INTO images (id, blob, format, stored_bytes, name, description, public, created_ms, origin, "
+        "metadata_removed, account, namespace, tags) "
+        "VALUES ('abcdefghijkl', 1, 'png', 9, 'old', '', 1, 1, 'upload', '[]', 1, 'trip', '[]')"
+    )
+    conn.execute("INSERT INTO images_text (rowid, owner, name, description, tags) VALUES (1, 'a1', 'old', '', '[]')")
 
 
 async def test_data_from_before_there_was_a_journal_gets_one(home, tmp_path):
