@@ -136,7 +136,7 @@ def _schema(database: Path) -> Check:
     except PermissionError:
         raise
     except OSError as error:
-        return Check("database", "red", f"{database} cannot be read: {error}")
+        return Check("database", "red", f"{database} cannot be read: {error}. `imgpro rebuild` makes it anew")
     if found > supported:
         return Check("database", "red", f"schema {found} is newer than this program, which knows up to {supported}")
     if found < supported:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from imgpro.sources import Loaded
 from imgpro.store import layout
 
 _NICE: Final = 10  # a server that runs comes first
+_INTERRUPTED: Final = 130
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +69,11 @@ def perform(loaded: Loaded, orders: Orders) -> None:
             outcome = export.rehearse(orders.folder, force=orders.force)
         else:
             os.nice(_NICE)
-            outcome = asyncio.run(_run(export, loaded, orders, progress, line))
+            try:
+                outcome = asyncio.run(_run(export, loaded, orders, progress, line))
+            except KeyboardInterrupt:
+                say("broken off. Run it again: it goes on where it was.")
+                sys.exit(_INTERRUPTED)
     if orders.as_json:
         told = {"folder": os.path.abspath(orders.folder), "dry_run": orders.dry_run, **msgspec.to_builtins(outcome)}
         click.echo(json.dumps(told))

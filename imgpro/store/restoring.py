@@ -175,6 +175,8 @@ class Restoring:
         missing: list[str] = []
         with contextlib.closing(sqlite3.connect(self._database, isolation_level=None)) as conn:
             self._drop_unnamed(conn)
+            conn.execute("PRAGMA synchronous = OFF")  # it is flushed as a whole, once it is complete
+            conn.execute("BEGIN")
             self._tell("restoring pictures", done.blobs)
             now_ms = time.time_ns() // 1_000_000
             for digest, size, source in each(
@@ -190,6 +192,7 @@ class Restoring:
                     lost += 1
                     queries_keeping.note_damage(conn, digest, "missing", now_ms)
                     missing += [digest] if len(missing) < MOST_NAMED else []
+            conn.execute("COMMIT")
             self._stage.flush()
             images = _showing_damaged(conn) if lost else 0
         return msgspec.structs.replace(

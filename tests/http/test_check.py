@@ -16,11 +16,12 @@ import pytest
 
 from imgpro.appliance import Appliance
 from imgpro.errors import StorageFault
+from imgpro.flows.checkup import _Run
 from imgpro.flows.errands import Progress
 from imgpro.settings import Backup
 from imgpro.store import check_files, layout
 from imgpro.store.doubts import Doubt, place_of
-from imgpro.store.findings import read_findings
+from imgpro.store.findings import Findings, read_findings
 from tests.http.inside import settings
 from tests.law import check_disk
 from tests.load import Load, small_png
@@ -337,6 +338,7 @@ def test_a_journal_that_lost_lines_is_written_anew(data):
 
     found, mended, clean = asyncio.run(work())
     assert {finding.kind for finding in found} == {"journal"}
+    assert any("lines that are broken" in finding.what for finding in found)
     assert (mended["left"], clean["found"]) == (0, 0)
 
 
@@ -390,6 +392,10 @@ def test_what_changed_since_the_first_look_is_no_disagreement(data):
             cached = f"cache/{whole[:2]}/{whole}"
             assert not await second.confirms(Doubt("derivative", cached, "", "derivative", (whole, False)))
             assert not await second.confirms(Doubt("stray", "blobs/x", "", "stray", (str(data / "x"),)))
+            async with Findings(data / "tmp") as findings:
+                run = _Run(findings, Progress(), repair=True, deep=False)
+                await appliance.checkup._weigh(Doubt("orphan", "", "", "orphan", (whole,)), run)
+                assert findings.kinds.total() == 0
 
     asyncio.run(work())
 

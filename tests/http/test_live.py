@@ -116,6 +116,8 @@ HELD = {
     "server.stop_deadline_s": lambda _: only(Runner)._stop_deadline_s,
     "storage.reserve_bytes": lambda a: {a.blobs._reserve_bytes(), a.room._settings.reserve_bytes},
     "storage.low_bytes": lambda a: a.room._settings.low_bytes,
+    **section_of("backup", lambda a: a.backups._settings()),
+    **section_of("scrub", lambda a: a.scrub._settings),
 }  # fmt: skip
 ELSEWHERE = {
     # By tests with a whole server, whose command line has the part.

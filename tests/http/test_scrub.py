@@ -200,6 +200,22 @@ async def test_a_copy_that_is_bad_as_well_is_not_put_back(tmp_path):
         assert (await site.get(src(made[bad][1]))).status == 503
 
 
+async def test_whatever_is_fetched_is_held_against_its_name(tmp_path):
+    async def other_bytes(digest, spool):
+        await spool.write(b"something else")
+        return True
+
+    async with inside(tmp_path / "data") as site:
+        made = await filled(site, 1)
+        (digest,) = made
+        site.appliance.healing.fetch = other_bytes
+        HARMS["missing"](site.appliance.blobs.path(digest), random.Random(1))
+        result, _ = await scrubbed(site)
+        assert result["left"] == 1
+        assert not site.appliance.blobs.path(digest).exists()
+        assert list(site.appliance.data.tmp.iterdir()) == []
+
+
 async def test_a_visitor_finds_what_is_missing_and_it_is_put_back_without_a_scrub(tmp_path):
     async with inside(tmp_path / "data", settings(backup=Backup(to=str(tmp_path / "kept")))) as site:
         made = await filled(site, 3)
@@ -400,8 +416,9 @@ def test_reading_again_leaves_the_page_cache_as_it_was(tmp_path):
             os.fsync(file.fileno())
         files.append(path)
     hot, cold = files
-    with cold.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in files:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     hot.read_bytes()
     if _cached_share(cold) > 0.1 or _cached_share(hot) < 0.9:
         pytest.skip("this system does not say what it holds")
