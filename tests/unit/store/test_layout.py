@@ -33,7 +33,7 @@ def test_a_new_directory_is_made_whatever_the_umask(tmp_path, umask):
     finally:
         os.umask(old)
     assert {p.name for p in data.root.iterdir()} == {
-        "FORMAT", "backups", "blobs", "cache", "imgpro.lock", "secret.key", "tmp",
+        "FORMAT", "backups", "blobs", "cache", "imgpro.lock", "journal", "quarantine", "secret.key", "tmp",
     }  # fmt: skip
     assert {mode(data.root / name) for name in ("", "backups", "blobs", "cache", "tmp")} == {0o750}
     assert mode(data.root / "secret.key") == 0o600
