@@ -42,6 +42,8 @@ _DATA_FILES: Final = (
     ("RESTORING", "There while a restore takes the place of what was there; no server starts meanwhile."),
     ("replaced-*/", "What was there before a restore. May be deleted."),
     ("FORMAT", "What makes the directory imgpro's, and which instance it is."),
+    ("journal/", "What the database knows, as plain lines; imgpro rebuild makes a lost one again from it."),
+    ("quarantine/", "Originals that the disk has damaged. They are not served."),
     ("secret.key", "Signs links and sessions. Without it all of them end."),
     ("imgpro.lock", "Locked while a server works on the directory."),
     ("admin.sock", "Where the operator's commands reach the running server."),

@@ -113,14 +113,14 @@ class Retention:
             expected=expected,
         )
 
-        def write(conn: Any) -> None:
+        def write(conn: Any) -> Rule:
             if queries_retention.rule_named(conn, made.name) is not None:
                 raise ValidationError(None, None, {"name": f"There is a rule {made.name} already."})
-            queries_retention.insert_rule(conn, made)
+            return queries_retention.insert_rule(conn, made)
 
-        await self._db.write(write)
-        log.warning("retention rule %s was made: `imgpro retention list` shows it", made.name)
-        return made
+        kept = await self._db.write(write)
+        log.warning("retention rule %s was made: `imgpro retention list` shows it", kept.name)
+        return kept
 
     async def forget(self, name: str) -> None:
         """Remove a rule; it deletes nothing more from this moment. Raises NotFound."""

@@ -5,6 +5,7 @@ from the beginning.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from imgpro.store.journal_tables import Kept
 _NUMBERED: Final = tuple(kept for kept in journal_tables.KEPT if kept.key in (("seq",), ("account",)))
 _TICK: Final = 200  # lines, about a millisecond: others want the interpreter too
 _TRIES: Final = 5
+_PATIENCE_S: Final = 10.0  # for a commit
+_PAUSE_S: Final = 0.1
 _WHERE: Final = "journal"
 
 
@@ -93,16 +96,25 @@ def _compared(conn: sqlite3.Connection, plan: Plan) -> Looked:
     for kept in _NUMBERED:
         missing[kept] = []
         yield from _taken(conn, kept, live[kept.name], missing[kept])
-    # What has changed since reading began is looked at as it is now.
-    conn.execute("ROLLBACK")
-    conn.execute("BEGIN")
+    extra = {kept: list(live[kept.name]) for kept in _NUMBERED}
+    # What has changed since reading began is looked at as it is now. A commit is in the journal a moment before it is
+    # in the database: what was under way is given time to end.
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        conn.execute("ROLLBACK")
+        conn.execute("BEGIN")
+        for kept in _NUMBERED:
+            missing[kept] = [key for key in missing[kept] if _exists(conn, kept, key)]
+            extra[kept] = [key for key in extra[kept] if not _exists(conn, kept, key)]
+        if time.monotonic() > until_s or not (any(missing.values()) or any(extra.values())):
+            break
+        time.sleep(_PAUSE_S)
+        yield 0
     for kept in _NUMBERED:
-        lacking = sum(_exists(conn, kept, key) for key in missing[kept])
-        if lacking:
-            yield _doubt(f"lacks rows of {kept.name}: {lacking:,}")
-        extra = sum(not _exists(conn, kept, key) for key in live[kept.name])
-        if extra:
-            yield _doubt(f"has rows of {kept.name} that are not there: {extra:,}")
+        if missing[kept]:
+            yield _doubt(f"lacks rows of {kept.name}: {len(missing[kept]):,}")
+        if extra[kept]:
+            yield _doubt(f"has rows of {kept.name} that are not there: {len(extra[kept]):,}")
     yield 1
 
 

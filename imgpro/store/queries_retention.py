@@ -83,12 +83,13 @@ def rule_named(conn: sqlite3.Connection, name: str) -> Rule | None:
     return None if row is None else _rule(row)
 
 
-def insert_rule(conn: sqlite3.Connection, rule: Rule) -> None:
-    """Keep a rule. Its name must be new."""
+def insert_rule(conn: sqlite3.Connection, rule: Rule) -> Rule:
+    """Keep a rule, and return it with its number. Its name must be new."""
     names = tuple(name for name in Rule.__struct_fields__ if name not in ("seq", "email"))
     marks = ", ".join("?" * len(names))
     values = [getattr(rule, name) for name in names]
-    conn.execute(f"INSERT INTO retention_rules ({', '.join(names)}) VALUES ({marks})", values)
+    added = conn.execute(f"INSERT INTO retention_rules ({', '.join(names)}) VALUES ({marks})", values)
+    return msgspec.structs.replace(rule, seq=int(added.lastrowid or 0))
 
 
 def delete_rule(conn: sqlite3.Connection, name: str) -> bool:
