@@ -21,8 +21,6 @@ from imgpro.store import durable, journal_reading, layout, rebuilding, schema
 from imgpro.store.journal_reading import Named
 from imgpro.store.rebuilding import Rebuilt
 
-SHOWN = 20  # of each kind, in words; --json has up to 1,000
-
 
 @click.command("rebuild")
 @data_option
@@ -153,10 +151,10 @@ def _lines(found: Rebuilt, root: Path) -> Iterator[str]:
 
 
 def _named(words: str, things: Named) -> Iterator[str]:
-    for name in things.names[:SHOWN]:
+    for name in things.names:
         yield f"{words}: {name}"
-    if things.count > SHOWN:
-        yield f"{words}: {things.count - SHOWN:,} more"
+    if things.count > len(things.names):
+        yield f"{words}: {things.count - len(things.names):,} more; imgpro check names every picture that is lost"
 
 
 def _way(found: Rebuilt, root: Path) -> str:

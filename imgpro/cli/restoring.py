@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -14,8 +14,6 @@ from imgpro.cli.words import hint, plain
 from imgpro.errors import Action, DoneInPart
 from imgpro.forms import show_bytes
 from imgpro.sources import load
-
-NAMED: Final = 20
 
 
 @click.command("restore")
@@ -61,7 +59,7 @@ def _show(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
         click.echo(json.dumps(result, indent=2))
     else:
         click.echo(plain(_summary(result)))
-        for digest in result["missing"][:NAMED]:
+        for digest in result["missing"]:
             click.echo(plain(f"missing  {digest}"))
     if not dry_run:
         for folder in result["replaced"]:

@@ -130,7 +130,8 @@ def derivatives(root: Path, rows: Rows) -> Looked:
                 row = next(rows, None)
             where = f"cache/{first.name}/{picture.name}"
             if row is None or row[0] != picture.name:
-                yield Doubt("derivative", where, "is of no picture", "derivative", (picture.name, False))
+                if _entries(picture.path):  # an empty folder is one that a deletion overtook
+                    yield Doubt("derivative", where, "is of no picture", "derivative", (picture.name, False))
                 continue
             yield from _made(picture, where, root.parent)
             looked += 1

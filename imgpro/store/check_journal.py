@@ -15,7 +15,8 @@ from imgpro.store.doubts import Doubt, Looked
 from imgpro.store.journal_reading import Plan
 from imgpro.store.journal_tables import Kept
 
-_NUMBERED: Final = tuple(kept for kept in journal_tables.KEPT if kept.key in (("seq",), ("account",)))
+# Tables whose rows are numbered upwards: what is above the highest number came after the look began.
+_NUMBERED: Final = tuple(kept for kept in journal_tables.KEPT if kept.key == ("seq",))
 _TICK: Final = 200  # lines, about a millisecond: others want the interpreter too
 _TRIES: Final = 5
 _PATIENCE_S: Final = 10.0  # for a commit
@@ -92,11 +93,12 @@ def _compared(conn: sqlite3.Connection, plan: Plan) -> Looked:
                 yield 0
     if broken:
         yield _doubt(f"has lines that are broken: {len(broken):,}, the first is {broken[0]}")
-    missing: dict[Kept, list[int]] = {}
+    missing: dict[Kept, list[int]] = {kept: [] for kept in _NUMBERED}
+    extra: dict[Kept, list[int]] = {}
     for kept in _NUMBERED:
-        missing[kept] = []
         yield from _taken(conn, kept, live[kept.name], missing[kept])
-    extra = {kept: list(live[kept.name]) for kept in _NUMBERED}
+        (highest,) = conn.execute(f"SELECT coalesce(max(seq), 0) FROM {kept.name}").fetchone()  # noqa: S608
+        extra[kept] = [key for key in live[kept.name] if key <= highest]
     # What has changed since reading began is looked at as it is now. A commit is in the journal a moment before it is
     # in the database: what was under way is given time to end.
     until_s = time.monotonic() + _PATIENCE_S
@@ -120,7 +122,7 @@ def _compared(conn: sqlite3.Connection, plan: Plan) -> Looked:
 
 def _taken(conn: sqlite3.Connection, kept: Kept, live: _Bits, missing: list[int]) -> Iterator[int]:
     """Take the rows that the database had when reading began out of those of the journal; note those not in there."""
-    sql = f"SELECT {kept.key[0]} FROM {kept.name} ORDER BY 1"  # noqa: S608 - names of our own schema
+    sql = f"SELECT seq FROM {kept.name} ORDER BY seq"  # noqa: S608 - names of our own schema
     for number, (key,) in enumerate(conn.execute(sql)):
         if not live.take(key):
             missing.append(key)
@@ -129,7 +131,7 @@ def _taken(conn: sqlite3.Connection, kept: Kept, live: _Bits, missing: list[int]
 
 
 def _exists(conn: sqlite3.Connection, kept: Kept, key: int) -> bool:
-    sql = f"SELECT 1 FROM {kept.name} WHERE {kept.key[0]} = ?"  # noqa: S608 - names of our own schema
+    sql = f"SELECT 1 FROM {kept.name} WHERE seq = ?"  # noqa: S608 - names of our own schema
     return conn.execute(sql, (key,)).fetchone() is not None
 
 

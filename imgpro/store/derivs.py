@@ -337,7 +337,7 @@ class DerivativeCache:
                 unlink_if_there(put.source.path)
         # `drop` sets the mark before it unlinks: either it finds this file, or this sees the mark.
         if put.dropped():
-            unlink_if_there(target)
+            self._unlink([put.name.packed])
         return not put.dropped()
 
     def _stage(self, put: _Put, staged: Path) -> None:

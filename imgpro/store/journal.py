@@ -202,6 +202,7 @@ class Journal:
 
     def rolled_back(self) -> None:
         """Take back what was written down."""
+        self._cleared = False  # that the database says so may have been undone too
         try:
             if self._began and self._tail is not None:
                 fresh, self._tail = self._tail, self._older

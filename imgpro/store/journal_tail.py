@@ -125,9 +125,9 @@ class Tail:
         size, crc, later_crc = self._before
         os.ftruncate(self._fd, size)
         with self._lock:
-            # A sync between the two has put everything before it on the disk.
-            self._start, self._crc = (size, 0) if self._start > size else (self._start, crc)
-            self._later, self._later_crc = (size, 0) if self._later > size else (self._later, later_crc)
+            # A sync that began after `_before` was noted has put everything before it on the disk.
+            self._start, self._crc = (size, 0) if self._start >= size else (self._start, crc)
+            self._later, self._later_crc = (size, 0) if self._later >= size else (self._later, later_crc)
             self.size = size
 
     def sync(self) -> None:

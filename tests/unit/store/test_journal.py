@@ -43,6 +43,8 @@ async def test_every_table_is_kept_or_left_out_for_a_reason(home):
     kept = {table.name for table in journal_tables.KEPT}
     assert names == kept | journal_tables.DERIVED | journal_tables.FORGOTTEN
     assert set(shapes) == kept
+    quiet = {table.name: table.quiet for table in journal_tables.KEPT if table.quiet}
+    assert quiet == {"accounts": ("images", "stored_bytes"), "keys": ("last_used_ms",)}, "all else is worth a line"
     with contextlib.closing(sqlite3.connect(home.root / "imgpro.db")) as conn:
         for name, shape in shapes.items():
             columns = conn.execute(f"PRAGMA table_info({name})").fetchall()
@@ -309,6 +311,25 @@ async def test_a_start_after_lines_were_lost_knows_of_it(home, tmp_path):
     await home.open()
     assert home.status().behind
     assert home.rebuilt(tmp_path / "new.db").gaps
+    await home.journaling.tend()
+    home.check_rebuilt(tmp_path / "new.db")
+
+
+async def test_a_start_knows_of_it_though_the_commit_that_should_have_noted_it_failed_too(home, tmp_path):
+    """On one full disk both fail; what comes later is not in the journal either."""
+    await home.write(lambda conn: add_image(conn, b"one"))
+    full(home.journal)
+
+    def fails_at_the_commit(conn):
+        conn.execute("PRAGMA defer_foreign_keys = ON")
+        conn.execute("UPDATE images SET description = 'undone', blob = 99")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await home.write(fails_at_the_commit)
+    await home.write(lambda conn: conn.execute("UPDATE images SET description = 'lost'"))
+    await home.close()
+    await home.open()
+    assert home.status().behind
     await home.journaling.tend()
     home.check_rebuilt(tmp_path / "new.db")
 
