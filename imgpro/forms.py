@@ -166,6 +166,7 @@ def show_value(field: Field, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
+        value = _LOGIN.sub(r"\1(secret)@", value)
         # What JSON escapes, TOML escapes in the same way.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):

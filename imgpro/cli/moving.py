@@ -1,5 +1,6 @@
 """One import from beginning to end: read there, ask what is here already, send the rest a few at a time, tell."""
 
+import json
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ AT_ONCE: Final = 4
 INTERRUPTED: Final = 130
 BATCH: Final = 100
 BATCH_BYTES: Final = 40_000  # of a question; the server reads 64 KB
+SHOWN_CHARS: Final = 200
 PAUSES_S: Final = (1.0, 3.0, 10.0, 30.0, 60.0)
 LONGEST_PAUSE_S: Final = 300.0
 _LATER: Final = ("429", "503", "slowly")
@@ -237,14 +239,25 @@ def batches(found: Iterable[Found | LeftOut]) -> Iterator[list[Found | LeftOut]]
     batch: list[Found | LeftOut] = []
     size = 0
     for one in found:
-        batch.append(one)
-        size += len(one.item) + 100
-        size += sum(len(link.path) + 100 for link in one.old_links) if isinstance(one, Found) else 0
-        if len(batch) >= BATCH or size >= BATCH_BYTES:
+        weight = _weight(one)
+        if weight > BATCH_BYTES:
+            batch.append(LeftOut(one.item[:SHOWN_CHARS], "What is said of it is too long: its path, or its addresses."))
+            continue
+        if len(batch) >= BATCH or size + weight > BATCH_BYTES:
             yield batch
             batch, size = [], 0
+        batch.append(one)
+        size += weight
     if batch:
         yield batch
+
+
+def _weight(one: Found | LeftOut) -> int:
+    """Return how many bytes of a question a picture takes at most."""
+    if isinstance(one, LeftOut):
+        return 0
+    texts = [one.item, one.id, one.digest, one.owner, *(link.path for link in one.old_links)]
+    return sum(len(json.dumps(text)) + 40 for text in texts)
 
 
 def _asked(one: Fitted) -> dict[str, Any]:

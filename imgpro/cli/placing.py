@@ -172,10 +172,12 @@ def make_backup_directory(settings: Settings, user: pwd.struct_passwd) -> None:
         return
     path = Path(found)
     try:
-        path.mkdir(0o700)
-        os.chown(path, user.pw_uid, user.pw_gid)
+        _make_and_give(path, user)
     except FileExistsError:
         pass
+    except OperatorError as problem:
+        note(f"{path}, where backups go, was not made: {problem.message}")
+        return
     except FileNotFoundError:
         note(f"{path.parent}, where backups go, is not there: mount it, then `sudo imgpro service install` again")
         return
@@ -184,6 +186,21 @@ def make_backup_directory(settings: Settings, user: pwd.struct_passwd) -> None:
         return
     if not _may_write(path, user):
         note(f"backups will fail: the user {user.pw_name} cannot write to {path}: sudo chown {user.pw_name}: {path}")
+
+
+def _make_and_give(path: Path, user: pwd.struct_passwd) -> None:
+    """Make a directory for the user. Whoever owns the one above may put another thing in its place meanwhile."""
+    above = reaching.opened(path.parent)
+    try:
+        os.mkdir(path.name, 0o700, dir_fd=above)
+        made = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
+    try:
+        if not os.listdir(made):
+            os.fchown(made, user.pw_uid, user.pw_gid)
+    finally:
+        os.close(made)
 
 
 def _make_own(held: int, path: Path, user: pwd.struct_passwd) -> None:

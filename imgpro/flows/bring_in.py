@@ -26,6 +26,7 @@ from imgpro.store.db import Database
 
 NETWORK: Final = "import"  # that places are counted by: an import leaves some to others
 NOBODY: Final = "nobody"
+LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999: no page could show what comes after it
 
 Outcome = Literal["brought", "there"]
 
@@ -280,8 +281,12 @@ class Arrival(Upload):
         if created_ms > now_ms or created_ms < 0:
             self.notes.append("Its date lies in the future, or before 1970; it is dated today.")
             created_ms = now_ms
+        wanted_end_ms = incoming.wanted_end_ms
+        if wanted_end_ms is not None and wanted_end_ms > LAST_MS:
+            self.notes.append("Its end lies beyond the year 9999; it was dropped.")
+            wanted_end_ms = None
         plan = None if account is None else self._bring_in.plans.of(account)
-        expires_ms = queries.end_ms(created_ms, incoming.wanted_end_ms, None if plan is None else plan.retention_s)
+        expires_ms = queries.end_ms(created_ms, wanted_end_ms, None if plan is None else plan.retention_s)
         if expires_ms is not None and expires_ms <= now_ms:
             raise ValidationError("It has ended already: it was to be kept until then, or its account keeps no longer.")
         image_id = incoming.id if IMAGE_ID.fullmatch(incoming.id) else ids.new_image_id()
@@ -296,7 +301,7 @@ class Arrival(Upload):
             display_date=incoming.display_date,
             origin=incoming.origin,
             metadata_removed=tuple(dict.fromkeys((*incoming.metadata_removed, *removed))),
-            wanted_end_ms=incoming.wanted_end_ms,
+            wanted_end_ms=wanted_end_ms,
             account=None if account is None else account.seq,
             namespace=None if account is None else incoming.namespace,
             tags=() if account is None else incoming.tags,

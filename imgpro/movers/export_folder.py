@@ -1,12 +1,13 @@
 """What `imgpro export` wrote, to be taken back as it was: same links, same dates, same owners."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from imgpro.errors import SourceUnusable
-from imgpro.flows.export_index import INDEX, Exported, read_header, read_index
+from imgpro.flows.export_index import INDEX, Exported, read_index
 from imgpro.movers.found import Found, LeftOut
 
 
@@ -19,7 +20,7 @@ class ExportFolder:
         self._root = root
         self._index = root / INDEX
         with self._open() as file:
-            self._header = read_header(file.readline(), str(self._index))
+            self._header, _ = read_index(file, str(self._index))
 
     def count(self) -> int | None:
         """Return how many pictures there are."""
@@ -34,17 +35,21 @@ class ExportFolder:
 
     def _open(self) -> BinaryIO:
         try:
-            return self._index.open("rb")
+            fd = os.open(self._index, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise SourceUnusable(f"{self._index} cannot be read: {error.strerror}.") from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise SourceUnusable(f"{self._index} is not a file.")
+        return open(fd, "rb")
 
     def _found(self, one: Exported) -> Found | LeftOut:
-        inside = PurePosixPath(one.file)
-        if inside.is_absolute() or ".." in inside.parts:
+        path = self._inside(one.file)
+        if path is None:
             return LeftOut(one.id, "Its file lies outside of the export.")
         return Found(
             item=one.id,
-            path=os.path.join(self._root, *inside.parts),
+            path=path,
             name=one.name,
             created_ms=one.created_ms,
             expires_ms=one.wanted_end_ms,
@@ -60,6 +65,14 @@ class ExportFolder:
             origin=one.origin,
             metadata_removed=one.metadata_removed,
         )
+
+    def _inside(self, file: str) -> str | None:
+        """Return where a file lies; None where its path leads out of the export, or over a link that does."""
+        inside = PurePosixPath(file)
+        if inside.is_absolute() or ".." in inside.parts or "\0" in file:
+            return None
+        root, path = os.path.realpath(self._root), os.path.join(self._root, *inside.parts)
+        return path if os.path.realpath(path).startswith(root.rstrip("/") + "/") else None
 
 
 def is_export(root: Path) -> bool:

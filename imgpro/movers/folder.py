@@ -15,6 +15,7 @@ from imgpro.movers.found import Found, LeftOut
 
 # What other programs put beside pictures: previews, and what an archiver of another system left.
 _SKIPPED: Final = frozenset({"@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini", "lost+found"})
+_DEEPEST: Final = 200  # folders in folders
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,9 @@ class Folder:
                 yield path, f"It cannot be looked at: {error.strerror}."
                 continue
             if stat.S_ISDIR(seen.st_mode):
-                if (seen.st_dev, seen.st_ino) not in self._skip:
+                if path.count(b"/") >= _DEEPEST:
+                    yield path, "It lies in too many folders, one in the other."
+                elif (seen.st_dev, seen.st_ino) not in self._skip:
                     yield from self._walk(path)
             else:
                 yield path, _against(seen.st_mode)

@@ -242,10 +242,15 @@ class ExportFolder:
             os.close(folder)
 
     def _folder(self, path: str, *, make: bool) -> int:
-        """Return a descriptor of a folder below the root, the caller's to close. No link is followed."""
+        """Return a descriptor of a folder below the root, the caller's to close. No link is followed, and no `..`.
+
+        Paths come from the index of an earlier run too, which others may have written. Raises OSError.
+        """
         at = os.dup(self._root)
         try:
             for name in path.split("/") if path else ():
+                if name in ("", ".", ".."):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 if make:
                     with contextlib.suppress(FileExistsError):
                         os.mkdir(name, dir_fd=at)

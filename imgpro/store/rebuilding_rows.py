@@ -5,6 +5,7 @@ For a database that nobody else has open, with its triggers taken away. Never ca
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 
 from imgpro.store import check_rows, journal_tables
@@ -69,8 +70,12 @@ def _disown(conn: sqlite3.Connection, parent: str, lonely: str, dropped: Named) 
     if parent == "keys":
         conn.execute(f"UPDATE images SET key = NULL WHERE {lonely}")  # noqa: S608 - as below
         return
-    for (image_id,) in conn.execute(f"SELECT id FROM images WHERE {lonely}").fetchall():  # noqa: S608
+    found = conn.execute(f"SELECT id FROM images WHERE {lonely}").fetchall()  # noqa: S608
+    for (image_id,) in found:
         dropped.add(f"the account of picture {image_id}: the picture belongs to nobody now")
+    if found and "retention_rules" in journal_tables.shapes(conn):
+        # Rules for pictures without an account were never meant for these: the operator looks at them first.
+        conn.execute("UPDATE retention_rules SET held_ms = coalesce(held_ms, ?)", (time.time_ns() // 1_000_000,))
     conn.execute(
         "UPDATE images SET account = NULL, key = NULL, namespace = NULL, tags = '[]', "  # noqa: S608
         f"wanted_end_ms = expires_ms WHERE {lonely}"

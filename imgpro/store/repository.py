@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from blake3 import blake3
@@ -32,7 +32,9 @@ DATABASE: Final = "imgpro.db"
 DIGEST_BYTES: Final = 32
 MOST_NAMED: Final = 1_000  # digests that are named one by one
 _SMALL_BYTES: Final = 1024 * 1024
-_NAME: Final = re.compile(r"\d{8}T\d{6}Z")
+_LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999: what comes after it is no time that can be shown
+_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
@@ -53,7 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     schema: int
     app_version: str
     instance_id: str
-    created_ms: int
+    created_ms: Annotated[int, msgspec.Meta(ge=0, le=_LAST_MS)]
     images: int
     blobs: int
     blob_bytes: int
@@ -88,6 +90,14 @@ class Backup(msgspec.Struct, frozen=True):
 def _time_of(name: str) -> float:
     """Return the time in a backup's name as Unix seconds."""
     return float(calendar.timegm(time.strptime(name, _TIME)))
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether we name backups so; whoever else may write to the place has other names."""
+    try:
+        return _NAME.fullmatch(name) is not None and _time_of(name) >= 0
+    except ValueError:
+        return False
 
 
 def blob_name(digest: str) -> str:
@@ -165,7 +175,7 @@ class Repository:
         names: dict[str, bool] = {}
         for item in self.target.list("backups/"):
             parts = item.name.split("/")
-            if len(parts) == 3 and _NAME.fullmatch(parts[1]):
+            if len(parts) == 3 and _is_name(parts[1]):
                 names[parts[1]] = names.get(parts[1], False) or parts[2] == MANIFEST
         return [self._backup(name) if whole else Backup(name, None) for name, whole in sorted(names.items())]
 
@@ -257,12 +267,13 @@ class Repository:
         """Yield digest and size of all blobs at the place, in order of digest."""
         for item in self.target.list("blobs/"):
             digest = item.name.rpartition("/")[2]
-            if item.name == blob_name(digest):
+            if _DIGEST.fullmatch(digest) and item.name == blob_name(digest):
                 yield digest, item.size
 
     def bad(self) -> frozenset[str]:
         """Return the digests of blobs that were found damaged here."""
-        return frozenset(item.name.rpartition("/")[2] for item in self.target.list("bad/"))
+        names = (item.name.rpartition("/")[2] for item in self.target.list("bad/"))
+        return frozenset(name for name in names if _DIGEST.fullmatch(name))
 
     def mark_bad(self, digest: str) -> None:
         """Have a blob copied again by the next backup. Where that cannot be written down, it is not."""

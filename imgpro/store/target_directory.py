@@ -16,9 +16,12 @@ from imgpro.store import durable
 from imgpro.store.target import CHUNK_BYTES, Absent, Item, Lock, in_use, process_locks
 
 PARTIAL: Final = "partial"  # folder of files on their way; never listed
+_DEEPEST: Final = 8  # folders in folders: we make fewer
 _BATCH_FILES: Final = 64
 _BATCH_BYTES: Final = 64 * 1024 * 1024
 FILE_MODE: Final = 0o400  # copies of secrets are among them
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
 # A file system without hard links, or none across these two: then bytes are copied.
 _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS})
@@ -27,6 +30,7 @@ _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOT
 class DirectoryTarget:
     """A directory, maybe on another disk or a NAS. It has to be there, but for its last part, which is made.
 
+    Others may write to it as well, so no link in it is followed: it could lead into the data directory.
     With `links`, `link` makes a file of the same file system have a second name here, which takes no room. `name` is
     what people know it by, `mode` that of its files.
     """
@@ -90,12 +94,16 @@ class DirectoryTarget:
     def read(self, name: str) -> Generator[bytes, None, None]:
         """Yield the bytes of a file; see `Target`."""
         with self._faults(f"reading {name}"):
+            folder, _, last = name.rpartition("/")
             try:
-                fd = os.open(self._path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                with self._held(folder) as held:
+                    fd = os.open(last, _READ, dir_fd=held)
             except (FileNotFoundError, NotADirectoryError):
                 self._check_there()
                 raise Absent(name) from None
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise Absent(name)
             at = 0
             while True:
                 with self._faults(f"reading {name}"):
@@ -129,8 +137,9 @@ class DirectoryTarget:
         """Remove a file, and the folders that it leaves empty."""
         with self._faults(f"removing {name}"):
             path = self._path(name)
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            folder, _, last = name.rpartition("/")
+            with contextlib.suppress(FileNotFoundError), self._held(folder) as held:
+                os.unlink(last, dir_fd=held)
             with self._guard:
                 self._touched.add(path.parent)
             with contextlib.suppress(OSError):  # not empty
@@ -169,12 +178,34 @@ class DirectoryTarget:
     def tidy(self) -> None:
         """Remove what a killed process was writing; see `Target`."""
         with self._faults("clearing up"):
-            folder = self.root / PARTIAL
-            for left in os.scandir(folder) if folder.is_dir() else ():
-                os.unlink(left.path)
+            with contextlib.suppress(FileNotFoundError), self._held(PARTIAL) as held:
+                for left in os.listdir(held):
+                    os.unlink(left, dir_fd=held)
 
     def _path(self, name: str) -> Path:
         return self.root / name
+
+    def _name_of(self, folder: Path) -> str:
+        return "" if folder == self.root else folder.relative_to(self.root).as_posix()
+
+    @contextlib.contextmanager
+    def _held(self, folder: str) -> Iterator[int]:
+        """Lend a descriptor of a folder below the root, come by without links. Raises TargetFault, OSError."""
+        at, path = os.open(self.root, _FOLDER), self.root
+        try:
+            for part in folder.split("/") if folder else ():
+                path /= part
+                try:
+                    below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
+                except NotADirectoryError:
+                    if path.is_symlink():
+                        raise _linked(path) from None
+                    raise
+                os.close(at)
+                at = below
+            yield at
+        finally:
+            os.close(at)
 
     def _partial(self) -> Path:
         folder = self.root / PARTIAL
@@ -203,14 +234,20 @@ class DirectoryTarget:
                 _make_durable(partial)
         for partial, target, _ in batch:
             self._make_folder(target.parent)
-            os.rename(partial, target)
-            # Two names of one file: rename(2) does nothing then, and leaves both.
-            partial.unlink(missing_ok=True)
+            with self._held(PARTIAL) as source, self._held(self._name_of(target.parent)) as held:
+                os.rename(partial.name, target.name, src_dir_fd=source, dst_dir_fd=held)
+                # Two names of one file: rename(2) does nothing then, and leaves both.
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(partial.name, dir_fd=source)
             with self._guard:
                 self._touched.add(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
-        if folder == self.root or folder.is_dir():
+        if folder == self.root:
+            return
+        if folder.is_symlink():
+            raise _linked(folder)
+        if folder.is_dir():
             return
         self._make_folder(folder.parent)
         if durable.make_directory(folder):
@@ -220,7 +257,7 @@ class DirectoryTarget:
     def _walk(self, folder: str) -> Iterator[Item]:
         with self._faults("listing"):
             try:
-                with os.scandir(self._path(folder)) as found:
+                with self._held(folder) as held, os.scandir(held) as found:
                     entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
             except (FileNotFoundError, NotADirectoryError):
                 return
@@ -230,7 +267,8 @@ class DirectoryTarget:
             if name.startswith(".") or full in (PARTIAL, "lost+found"):
                 continue
             if is_folder:
-                yield from self._walk(full)
+                if full.count("/") < _DEEPEST:
+                    yield from self._walk(full)
                 continue
             with self._faults(f"looking at {full}"):
                 try:
@@ -296,6 +334,13 @@ class DirectoryTarget:
         elif error.errno in (errno.ENOENT, errno.ENOTDIR):
             label = "Mount its disk, or name a directory that is there"
         return TargetFault(f"{self._name} failed while {doing}: {reason}.", Action("fix", label=label))
+
+
+def _linked(path: Path) -> TargetFault:
+    return TargetFault(
+        f"{path} is a symbolic link, and should be a folder of backups.",
+        Action("fix", label="Find out who put it there, and remove it"),
+    )
 
 
 def _write(path: Path, chunks: Iterable[bytes], mode: int) -> None:

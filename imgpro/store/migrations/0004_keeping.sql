@@ -69,8 +69,10 @@ ALTER TABLE accounts ADD COLUMN leaving_ms INTEGER;
 
 CREATE INDEX accounts_leaving ON accounts (seq) WHERE leaving_ms IS NOT NULL;
 
--- What was deleted since the last time that the database's files were cleared of what was deleted.
-INSERT INTO totals (name, value) VALUES ('traces', 0);
+-- What was deleted since the last time that the database's files were cleared of what was deleted; before this version
+-- they never were.
+INSERT INTO totals (name, value)
+SELECT 'traces', EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'images' AND seq > 0);
 
 CREATE TRIGGER images_leave_traces AFTER DELETE ON images BEGIN
     UPDATE totals SET value = value + 1 WHERE name = 'traces';

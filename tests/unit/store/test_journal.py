@@ -322,7 +322,7 @@ async def test_a_start_knows_of_it_though_the_commit_that_should_have_noted_it_f
 
     def fails_at_the_commit(conn):
         conn.execute("PRAGMA defer_foreign_keys = ON")
-        conn.execute("UPDATE images SET description = 'undone', blob = 99")
+        conn.execute("DELETE FROM blobs")
 
     with pytest.raises(sqlite3.IntegrityError):
         await home.write(fails_at_the_commit)
