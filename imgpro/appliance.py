@@ -149,9 +149,7 @@ class Appliance:
         self.serve.suspect = self.healing.suspect
         self.scrub = Scrub(self.settings.scrub, self.db, self.blobs, self.healing)
         self.errands.offer("scrub", self.scrub.errand)
-        self.checkup = Checkup(
-            self.db, self.blobs, self.derivs, self.remove, self.healing, self.scrub, self.journal
-        )
+        self.checkup = Checkup(self.db, self.blobs, self.derivs, self.remove, self.healing, self.scrub, self.journal)
         self.errands.offer("check", self.checkup.errand)
         self.backups = Backups(
             lambda: self.settings.backup, self.db, self.data, self.errands, __version__, self.healing.suspect

@@ -17,6 +17,7 @@ RENAMED: Final[dict[str, str]] = {}
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(b|kb|kib|mb|mib|gb|gib|tb|tib)?", re.IGNORECASE)
 _BYTE_UNITS: Final = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": GIB, "t": 1024 * GIB}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.IGNORECASE)
+_LOGIN: Final = re.compile(r"(://)[^/@\s]*@")  # a name and password in an address
 _SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _SPAN_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -163,7 +163,9 @@ def _secrets(gathered: Gathered, environ: Mapping[str, str]) -> Iterator[str]:
             for name in variables_of(field):
                 yield environ.get(name, "")
     for name, value in environ.items():
-        if name.startswith(("IMGPRO_", "AWS_")) and any(word in name for word in ("PASSWORD", "SECRET", "TOKEN", "KEY")):
+        if name.startswith(("IMGPRO_", "AWS_")) and any(
+            word in name for word in ("PASSWORD", "SECRET", "TOKEN", "KEY")
+        ):
             yield value
             if name.endswith("_FILE"):
                 try:

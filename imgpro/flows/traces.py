@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 STEP_PAUSE_S: Final = 0.05  # between two steps of a merge: uploads get their turn
 WAIT_PER_MERGE: Final = 50  # so many times as long as it took passes before the next: a fiftieth of the writer's time
 WAIT_PER_REWRITE: Final = 500  # all writes wait for it
+LONG_S: Final = 1.0  # a pause that uploaders notice: once a day is enough
 MAX_WAIT_S: Final = 86_400.0
 NO_ROOM_S: Final = 3_600.0
 MAX_STEPS: Final = 100_000
@@ -48,6 +49,8 @@ class Traces:
             rewritten_s = await self._rewrite()
             wait_s = merged_s * WAIT_PER_MERGE
             wait_s += NO_ROOM_S if rewritten_s is None else rewritten_s * WAIT_PER_REWRITE
+            if rewritten_s is not None and rewritten_s > LONG_S:
+                wait_s = MAX_WAIT_S
             self._not_before_s = time.monotonic() + min(wait_s, MAX_WAIT_S)
             folded = await self._db.between(traces.fold)
             if rewritten_s is None or not folded:

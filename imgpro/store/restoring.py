@@ -86,8 +86,8 @@ class Restoring:
             self._stage_rest(name, manifest)
         except OSError as error:
             raise durable.fault(error, f"restoring into {self._root}") from error
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        swap = Swap(name, self._repository.place, str(self._home), f"{REPLACED}{stamp}", done.missing_blobs)
+        aside = _unused_name((self._root, self._home))
+        swap = Swap(name, self._repository.place, str(self._home), aside, done.missing_blobs)
         swapping.begin(self._root, swap)
         asides = swapping.finish(self._root, swap)
         return msgspec.structs.replace(done, replaced=tuple(map(str, asides)))
@@ -287,6 +287,16 @@ def refuse_what_is_there(root: Path) -> OperatorError:
         f"{root} holds data. It would be put aside there, as {REPLACED}<time>, and nothing be thrown away.",
         Action("fix", label="Say so with --force, or name an empty or new directory with --data"),
     )
+
+
+def _unused_name(places: tuple[Path, ...]) -> str:
+    """Return what the folder for what is there now will be called: that of an earlier restore is none of ours."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name, number = f"{REPLACED}{stamp}", 1
+    while any(os.path.lexists(place / name) for place in places):
+        number += 1
+        name = f"{REPLACED}{stamp}-{number}"
+    return name
 
 
 def _is_whole(path: Path, digest: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 from blake3 import blake3
 
-from imgpro.errors import BackupUnusable
+from imgpro.errors import Action, BackupUnusable
 from imgpro.store import durable, peek, schema
 from imgpro.store.backing_up import Tell, packed
 from imgpro.store.quiet_threads import Stop, each, quieten
@@ -41,13 +41,16 @@ def fetch_database(repository: Repository, name: str, manifest: Manifest, path: 
     `supported` is the newest schema that this program knows. Raises BackupUnusable, DataUnusable (newer), TargetFault,
     StorageFull, StorageFault.
     """
-    hasher = blake3()
+    hasher, left = blake3(), manifest.database_bytes
     try:
         with (
             path.open("wb", buffering=0) as file,
             contextlib.closing(repository.target.read(f"backups/{name}/{DATABASE}")) as chunks,
         ):
             for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:  # room was looked for by what the manifest says
+                    raise repository.damaged(name, DATABASE)
                 hasher.update(chunk)
                 durable.write_all(file.fileno(), chunk)
             durable.fsync_fd(file.fileno())
@@ -60,6 +63,9 @@ def fetch_database(repository: Repository, name: str, manifest: Manifest, path: 
     schema.check_identity(path, path.parent, supported)
     try:
         with contextlib.closing(peek.quiet(path)) as conn:
+            conn.execute("PRAGMA trusted_schema = OFF")
+            if foreign := _code(conn) - _own_code(schema.version(conn)):
+                raise _foreign(name, repository.place, sorted(foreign)[0])
             verdict = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
             broken = conn.execute("PRAGMA foreign_key_check").fetchone()
             instance = conn.execute("SELECT value FROM meta WHERE key = 'instance_id'").fetchone()
@@ -67,6 +73,26 @@ def fetch_database(repository: Repository, name: str, manifest: Manifest, path: 
         raise BackupUnusable(f"The database of the backup {name} cannot be read ({error}).") from error
     if verdict != "ok" or broken is not None or instance is None or instance[0] != manifest.instance_id:
         raise repository.damaged(name, DATABASE)
+
+
+def _code(conn: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Return what of a database is carried out when its rows are read or changed: type, name and SQL."""
+    found = conn.execute("SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')")
+    return {(str(kind), str(name), str(sql)) for kind, name, sql in found}
+
+
+def _own_code(version: int) -> set[tuple[str, str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        schema.apply(conn, schema.packaged_migrations()[:version])
+        return _code(conn)
+
+
+def _foreign(name: str, place: str, thing: tuple[str, str, str]) -> BackupUnusable:
+    return BackupUnusable(
+        f"The database of the backup {name} at {place} holds a {thing[0]}, {thing[1]}, that is none of imgpro's: "
+        "somebody changed it.",
+        Action("fix", label="Take another one: imgpro backup list"),
+    )
 
 
 def read_proven(target: Target, digest: str) -> Generator[bytes, None, None]:

@@ -103,6 +103,12 @@ def test_what_is_in_force_and_where_it_came_from(imgpro, tmp_path):
     assert everything["anonymous.retention_s"] == {"value": "30d", "source": "default"}
     assert len(everything) > 60
     assert imgpro("config", "show").stdout == ""
+    env["IMGPRO_BACKUP_TO"], env["IMGPRO_BACKUP_S3_ENDPOINT"] = (
+        "s3://AKIA:hush@shed/x",
+        "https://me:hush@s3.example.org",
+    )
+    told = imgpro("config", "show", env=env)
+    assert 'to = "s3://(secret)@shed/x"\ns3_endpoint = "https://(secret)@s3.example.org"' in told.stdout
     file.write_text("[log]\nlevel = 'loud'\n")
     broken = imgpro("config", "show", "--all", env=env)
     assert (broken.returncode, 'level = "info"' in broken.stdout) == (78, True)

@@ -80,15 +80,26 @@ def test_an_index_that_was_tampered_with(export, tmp_path):
     (tmp_path / "secret.png").write_bytes(dot(91))
     (evil / "link.png").symlink_to(tmp_path / "secret.png")
     header = (folder / "index.jsonl").read_bytes().splitlines()[0]
-    lines = [
-        {**index[0], "account": None, "id": f"{number:012}", "file": path}
-        for number, path in enumerate(("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png"))
-    ]
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "in.png").write_bytes(dot(92))
+    (evil / "folder").symlink_to(tmp_path / "private")
+    paths = ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "folder/in.png", "a\0b.png")
+    lines = [{**index[0], "account": None, "id": f"{number:012}", "file": path} for number, path in enumerate(paths)]
+    lines.append({**lines[0], "id": f"{6:012}", "old_links": [{"path": f"/{number}"} for number in range(5_000)]})
     (evil / "index.jsonl").write_bytes(b"\n".join([header, *(json.dumps(line).encode() for line in lines)]))
     with running(tmp_path / "data", UNLIMITED) as server:
         run = brought(server.data, "export", evil, code=3)
-        assert len(run.outcomes("left_out")) == 4
+        assert len(run.outcomes("left_out")) == 7
         assert rows(server.data, "SELECT count(*) FROM images") == [(0,)]
+        (evil / "good.png").write_bytes(dot(93))
+        endless = {**lines[0], "file": "good.png", "expires_ms": 2**62, "wanted_end_ms": 2**62}
+        (evil / "index.jsonl").write_bytes(header + b"\n" + json.dumps(endless).encode())
+        assert len(brought(server.data, "export", evil).outcomes("brought")) == 1
+        assert server.get(f"/{endless['id']}", Accept="text/html").status == 200
+        (evil / "index.jsonl").unlink()
+        (evil / "index.jsonl").symlink_to("/dev/zero")
+        assert "is not a file" in brought(server.data, "export", evil, code=1).err
+        (evil / "index.jsonl").unlink()
         (evil / "index.jsonl").write_bytes(b"nothing of ours\n")
         brought(server.data, "export", evil, code=65)
         refused = brought(server.data, "folder", folder, "--nobody", code=1)

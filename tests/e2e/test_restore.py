@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 import tempfile
+import time
 from pathlib import Path
 from random import Random
 
@@ -64,6 +65,19 @@ def test_what_is_there_is_kept(drill):
     with sqlite3.connect(f"{aside}/imgpro.db") as conn:
         assert conn.execute("SELECT count(*) FROM images WHERE id = ?", (later["id"],)).fetchone() == (1,)
     assert sorted(path.name for path in data.iterdir() if path.name.startswith(("restor", "RESTOR"))) == []
+
+
+def test_two_in_one_second_are_kept_apart(drill, monkeypatch):
+    data, nas, pictures = drill
+    monkeypatch.setattr(time, "strftime", lambda *_: "20261128T030405Z")
+    aside = [answer("restore", "--data", data, "--from", nas, "--force")["replaced"] for _ in range(2)]
+    monkeypatch.undo()
+    assert [[Path(path).name for path in paths] for paths in aside] == [
+        ["replaced-20261128T030405Z"],
+        ["replaced-20261128T030405Z-2"],
+    ]
+    assert {len(blobs(path)) for path in data.glob("replaced-*")} == {len(pictures)}
+    check_box(data, pictures)
 
 
 def test_a_harmed_box_is_whole_again(drill):

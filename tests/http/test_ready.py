@@ -32,7 +32,11 @@ def test_whom_reasons_are_told(server):
     assert found.status == 200
     assert "Access-Control-Allow-Origin" not in found.headers
     body = found.json()
-    assert set(body["reasons"]) == set(body["checks"]) == BARE | {"sandbox", "mail", "backup", "verify", "scrub", "journal"}
+    assert (
+        set(body["reasons"])
+        == set(body["checks"])
+        == BARE | {"sandbox", "mail", "backup", "verify", "scrub", "journal"}
+    )
     assert re.fullmatch(r"[\d.]+ [GT]B free|low: .*", body["reasons"]["disk"])
     assert re.fullmatch(r"\d+ of \d+ run, \d+ busy, \d+ jobs wait", body["reasons"]["workers"])
     # A proxy that nobody told us of, and whatever page a browser on this machine shows.

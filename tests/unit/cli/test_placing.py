@@ -1,5 +1,6 @@
 """What root does in directories of others: nobody there may have it done to something else."""
 
+import contextlib
 import os
 import pwd
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from imgpro.cli import installing, placing, reaching
 from imgpro.errors import ConfigError, OperatorError
+from imgpro.settings import Backup, Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root does such things")
 NOBODY = pwd.getpwnam("nobody")
@@ -22,6 +24,15 @@ while os.path.exists(f"{path}/blobs"):
     pass
 os.rename(path, f"{path}-away")
 os.symlink(other, path)
+"""
+# Puts a link in the place of a directory, again and again.
+SWAP = """
+import contextlib, os, sys
+path, other = sys.argv[1:]
+for number in range(10**9):
+    with contextlib.suppress(OSError):
+        os.rename(path, f"{path}{number}")
+        os.symlink(other, path)
 """
 
 
@@ -49,6 +60,31 @@ def test_a_link_of_somebody_gives_nothing_away(tmp_path, home):
             placing.make_data_directory(path, NOBODY)
     assert target.stat().st_uid == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "spool"]
+
+
+def test_the_directory_of_backups_is_given_and_nothing_in_its_place(tmp_path, home, capsys):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    link(home / "up", tmp_path)
+
+    def make(path):
+        placing.make_backup_directory(Settings(backup=Backup(to=str(path))), NOBODY)
+        return capsys.readouterr().err
+
+    assert make(home / "backups") == ""
+    assert (home / "backups").stat().st_uid == NOBODY.pw_uid
+    assert "a link that is not root's" in make(home / "up" / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "victim"]
+    with subprocess.Popen([sys.executable, "-c", SWAP, home / "b", victim], user=NOBODY.pw_uid) as swapping:
+        try:
+            until = time.monotonic() + 2
+            while time.monotonic() < until:
+                make(home / "b")
+                with contextlib.suppress(OSError):
+                    (home / "b").unlink()
+        finally:
+            swapping.kill()
+    assert victim.stat().st_uid == 0
 
 
 def test_links_of_root_are_followed_and_what_is_missing_is_made(tmp_path, home):

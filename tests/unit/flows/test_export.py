@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 
@@ -120,6 +121,24 @@ def test_again_changes_only_what_differs(data, out):
         assert (out / after[name]["file"]).stat().st_ino == inodes[name], name  # moved, or not touched at all
     (out / "ann@example.org" / "mine.txt").unlink()
     (out / "ann@example.org" / "paint.bmp").unlink()
+    check(out)
+
+
+def test_an_index_that_leads_out_of_the_folder(shelf, out, tmp_path):
+    here(shelf, out)
+    victim = tmp_path / "elsewhere" / "keep.txt"
+    victim.parent.mkdir()
+    victim.write_text("not of an export")
+    seen = victim.stat()
+    header, first, second, *others = (out / "index.jsonl").read_text().splitlines()
+    led = {"file": "../elsewhere/keep.txt", "bytes": seen.st_size, "created_ms": seen.st_mtime_ns // 1_000_000}
+    gone = json.dumps({**json.loads(first), **led, "id": "zzzzzzzzzzzz"})
+    moved = json.dumps({**json.loads(second), **led, "name": "other.png"})
+    (out / "index.jsonl").write_text("\n".join([header, first, gone, moved, *others]) + "\n")
+    (out / json.loads(second)["file"]).unlink()
+    done = here(shelf, out)
+    assert (done.kept, done.added, done.moved, done.removed) == (18, 1, 0, 0)
+    assert victim.read_text() == "not of an export"
     check(out)
 
 

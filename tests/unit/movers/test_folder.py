@@ -61,6 +61,13 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path):
     assert isinstance(second, Found)
 
 
+def test_folders_in_folders_without_end(tmp_path):
+    put(tmp_path, "/".join(["a"] * 300) + "/deep.png", "b.png")
+    first, second = found(tmp_path)
+    assert (first.item, type(first)) == ("/".join(["a"] * 201), LeftOut)
+    assert second.item == "b.png"
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(SourceUnusable):
         Folder(str(tmp_path / "missing"), Rules())

@@ -192,6 +192,23 @@ async def test_pictures_outlive_their_account(home, tmp_path):
     contents(tmp_path / "new.db")  # sums and words agree
 
 
+async def test_rules_wait_where_pictures_belong_to_nobody_now(home, tmp_path):
+    owner = await home.write(lambda conn: add_account(conn, "ann@example.org"))
+    await add(home, b"one", owner)
+    await home.write(
+        lambda conn: conn.execute(
+            "INSERT INTO retention_rules (name, anonymous, older_than_s, created_ms, begins_ms, expected) "
+            "VALUES ('strangers', 1, 60, 1, 1, 0)"
+        )
+    )
+    await home.close()
+    home.rebuilt(tmp_path / "whole.db")
+    assert rows(tmp_path / "whole.db", "SELECT held_ms FROM retention_rules") == [(None,)]
+    break_line(home.files()[0], b'"put","accounts"')
+    home.rebuilt(tmp_path / "new.db")
+    assert rows(tmp_path / "new.db", "SELECT held_ms > 0 FROM retention_rules") == [(1,)]
+
+
 async def test_a_picture_whose_originals_line_is_broken_is_named(home, tmp_path):
     image = await add(home, b"one")
     await home.close()
