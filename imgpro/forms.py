@@ -160,6 +160,11 @@ def _parse_span(raw: Any) -> float:
     return float(match[1]) * _SPAN_UNITS[(match[2] or "").lower()]
 
 
+def without_login(address: str) -> str:
+    """Return an address without the name and password that somebody put into it, where they do not belong."""
+    return _LOGIN.sub(r"\1(secret)@", address)
+
+
 def show_value(field: Field, value: Any) -> str:
     """Return the TOML text of a value, in the unit a person would have written."""
     if value is None:
@@ -167,9 +172,8 @@ def show_value(field: Field, value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        value = _LOGIN.sub(r"\1(secret)@", value)
         # What JSON escapes, TOML escapes in the same way.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return json.dumps(without_login(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(show_value(field, item) for item in value) + "]"
     if field.name.endswith("_bytes"):

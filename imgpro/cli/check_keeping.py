@@ -8,6 +8,7 @@ from pathlib import Path
 from imgpro.cli.verdict import Check, State
 from imgpro.flows.backup_runs import LATE_S
 from imgpro.flows.keeping import show_time
+from imgpro.forms import without_login
 from imgpro.settings import Backup
 from imgpro.sources import Loaded
 from imgpro.store import census
@@ -31,7 +32,7 @@ def keeping_checks(loaded: Loaded, data: Path) -> Iterator[Check]:
 
 def _backup(settings: Backup, data: Path, run: Run | None, began_ms: int) -> Check:
     made_ms = run.details.get("made_ms") if run is not None else None
-    where = settings.to or "the data directory"
+    where = without_login(settings.to) or "the data directory"
     if run is not None and run.failed:
         return Check("backup", "red", f"{run.message} Try: imgpro backup create")
     late = settings.daily and time.time() - (made_ms or began_ms) / 1000 > LATE_S

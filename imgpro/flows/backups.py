@@ -16,7 +16,7 @@ from imgpro.errors import ImgproError, OperatorError
 from imgpro.flows import backup_clock
 from imgpro.flows.backup_runs import BackupRuns, BackupStatus
 from imgpro.flows.errands import Errands, Progress
-from imgpro.forms import show_bytes
+from imgpro.forms import show_bytes, without_login
 from imgpro.settings import Backup as BackupSettings
 from imgpro.store import queries_keeping, room
 from imgpro.store.backing_up import Made, Making, Tell
@@ -85,6 +85,7 @@ class Backups:
             async with self._runs.noted("backup", usual=usual) as noted:
                 made = await self._thread(
                     "backup",
+                    target,
                     lambda stop: Making(
                         Repository(target),
                         self._data,
@@ -112,6 +113,7 @@ class Backups:
         with self._target(values.get("from")) as target:
             usual = target.describe() == self._usual_place() and not values.get("name")
             async with self._runs.noted("verify", usual=usual) as noted, SideThread("backup-trial") as side:
+                side.interrupt = target.abort
                 name, manifest, trial = await self._try_out(target, values.get("name"), side, progress)
                 noted.good = not trial.bad
                 noted.message = (
@@ -136,7 +138,7 @@ class Backups:
         keep = values.get("keep") or self._settings().keep
         with self._target(values.get("from")) as target:
             thinned = await self._thread(
-                "backup-prune", lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
+                "backup-prune", target, lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
             )
             return {
                 "place": target.describe(),
@@ -242,14 +244,15 @@ class Backups:
         keep = self._settings().keep
         try:
             return await self._thread(
-                "backup-prune", lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
+                "backup-prune", target, lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
             )
         except ImgproError as problem:
             log.error("old backups could not be removed: %s", problem)
             return None
 
-    async def _thread(self, name: str, work: Callable[[Stop], T]) -> T:
+    async def _thread(self, name: str, target: Target, work: Callable[[Stop], T]) -> T:
         async with SideThread(name) as side:
+            side.interrupt = target.abort
             return await side.run(partial(work, Stop(side.stop)))
 
     @contextlib.contextmanager
@@ -262,7 +265,7 @@ class Backups:
             with self._target(None) as target:
                 return target.describe()
         except ImgproError:
-            return self._settings().to
+            return without_login(self._settings().to)
 
     async def _look_at_disk(self, settings: BackupSettings) -> None:
         """Look whether it is the data's own; a share that hangs holds one thread, and nobody who asks."""

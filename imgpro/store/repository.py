@@ -10,8 +10,8 @@
 Knows nothing of SQL, nor of what kind of place it is.
 """
 
-import calendar
 import contextlib
+import datetime
 import json
 import re
 import time
@@ -33,7 +33,7 @@ DIGEST_BYTES: Final = 32
 MOST_NAMED: Final = 1_000  # digests that are named one by one
 _SMALL_BYTES: Final = 1024 * 1024
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999: what comes after it is no time that can be shown
-_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_NAME: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 
@@ -88,14 +88,21 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 def _time_of(name: str) -> float:
-    """Return the time in a backup's name as Unix seconds."""
-    return float(calendar.timegm(time.strptime(name, _TIME)))
+    """Return the time in a backup's name as Unix seconds. Raises ValueError for what is no time.
+
+    `time.strptime` would load its code now, and who restores as another user may not read it any more.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(name)
+    year, month, day, hour, minute, second = map(int, found.groups())
+    return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC).timestamp()
 
 
 def _is_name(name: str) -> bool:
     """Tell whether we name backups so; whoever else may write to the place has other names."""
     try:
-        return _NAME.fullmatch(name) is not None and _time_of(name) >= 0
+        return _time_of(name) >= 0
     except ValueError:
         return False
 

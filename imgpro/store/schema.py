@@ -5,6 +5,7 @@ made, so that a failing one leaves the old database as it was. Knows no table be
 """
 
 import contextlib
+import functools
 import logging
 import re
 import shlex
@@ -34,8 +35,12 @@ class Migration(msgspec.Struct, frozen=True):
     sql: str
 
 
+@functools.cache
 def packaged_migrations() -> tuple[Migration, ...]:
-    """Return the migrations that come with this program, in order, numbered 1, 2, 3, ..."""
+    """Return the migrations that come with this program, in order, numbered 1, 2, 3, ...
+
+    Read once: who restores as another user may not be able to read them later.
+    """
     files = (resources.files("imgpro.store") / "migrations").iterdir()
     named = [(match, file) for file in files if (match := _FILE_NAME.fullmatch(file.name))]
     found = [Migration(int(match[1]), match[2], file.read_text("utf-8")) for match, file in named]

@@ -83,6 +83,10 @@ class Target(Protocol):
         """Remove what a killed process was writing. Hold the lock `changing`."""
         ...
 
+    def abort(self) -> None:
+        """Have each call, also those under way, raise OperatorError soon, where waiting can be broken off at all."""
+        ...
+
     def close(self) -> None:
         """Let go of what is held; idempotent."""
         ...

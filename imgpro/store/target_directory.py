@@ -137,8 +137,8 @@ class DirectoryTarget:
         """Remove a file, and the folders that it leaves empty."""
         with self._faults(f"removing {name}"):
             path = self._path(name)
-            folder, _, last = name.rpartition("/")
-            with contextlib.suppress(FileNotFoundError), self._held(folder) as held:
+            above, _, last = name.rpartition("/")
+            with contextlib.suppress(FileNotFoundError), self._held(above) as held:
                 os.unlink(last, dir_fd=held)
             with self._guard:
                 self._touched.add(path.parent)
@@ -167,6 +167,9 @@ class DirectoryTarget:
             found = os.statvfs(self.root if self.root.exists() else self.root.parent)
         return found.f_bavail * found.f_frsize
 
+    def abort(self) -> None:
+        """Do nothing: when a call ends is the disk's affair."""
+
     def close(self) -> None:
         """Drop what was put and not flushed."""
         with self._guard:
@@ -177,10 +180,9 @@ class DirectoryTarget:
 
     def tidy(self) -> None:
         """Remove what a killed process was writing; see `Target`."""
-        with self._faults("clearing up"):
-            with contextlib.suppress(FileNotFoundError), self._held(PARTIAL) as held:
-                for left in os.listdir(held):
-                    os.unlink(left, dir_fd=held)
+        with self._faults("clearing up"), contextlib.suppress(FileNotFoundError), self._held(PARTIAL) as held:
+            for left in os.listdir(held):
+                os.unlink(left, dir_fd=held)
 
     def _path(self, name: str) -> Path:
         return self.root / name

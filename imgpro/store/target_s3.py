@@ -2,19 +2,20 @@
 
 import contextlib
 import os
+import queue
 import re
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from imgpro.errors import Action, ConfigError, TargetFault
+from imgpro.errors import Action, ConfigError, OperatorError, TargetFault
 from imgpro.settings import Backup
 from imgpro.store import s3_faults
 from imgpro.store.target import CHUNK_BYTES, Absent, Item, Lock, process_locks
@@ -22,6 +23,8 @@ from imgpro.store.target import CHUNK_BYTES, Absent, Item, Lock, process_locks
 if TYPE_CHECKING:
     from obstore import GetResult
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
+
+T = TypeVar("T")
 
 # No store takes smaller parts, and a slow line carries one within BULK_S. A file has at most 10,000 of them.
 PART_BYTES: Final = 5 * 1024 * 1024
@@ -32,6 +35,7 @@ _PAGE: Final = 1_000  # names in one answer, and in one request to delete
 CONNECT_S: Final = 5
 ANSWER_S: Final = 30
 BULK_S: Final = 300
+_LOOK_S: Final = 0.5  # how often a call under way looks whether it was broken off
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 # By one of these the library finds credentials of its own; it would ask every network for them otherwise.
 _AMBIENT: Final = (
@@ -61,6 +65,8 @@ class S3Target:
         self._guard = threading.Lock()
         self._doomed: dict[str, None] = {}  # names to delete, in their order
         self._seen = False  # the bucket is there
+        self._aborted = threading.Event()
+        self._left: list[threading.Thread] = []  # calls that nobody waits for any more
 
     def describe(self) -> str:
         """Return the place as its user wrote it."""
@@ -73,12 +79,16 @@ class S3Target:
         if size <= PART_BYTES:
             content = b"".join(chunks)
             with self._faults(f"writing {name}"):
-                obstore.put(self._bulk, name, content, use_multipart=False)
+                self._call(lambda: obstore.put(self._bulk, name, content, use_multipart=False))
             return
         source = _Watched(chunks)
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
         with self._faults(f"writing {name}", source):
-            obstore.put(self._bulk, name, source, use_multipart=True, chunk_size=part, max_concurrency=_PARTS_AT_ONCE)
+            self._call(
+                lambda: obstore.put(
+                    self._bulk, name, source, use_multipart=True, chunk_size=part, max_concurrency=_PARTS_AT_ONCE
+                )
+            )
 
     def flush(self) -> None:
         """Carry out deletions; see `Target`."""
@@ -90,20 +100,20 @@ class S3Target:
             if not batch:
                 return
             with self._faults("deleting"):
-                obstore.delete(self._bulk, batch)
+                self._call(partial(obstore.delete, self._bulk, batch))
 
     def read(self, name: str) -> Generator[bytes, None, None]:
         """Yield the bytes of a file; see `Target`."""
         at, total, tag = 0, 0, None
         while True:
             with self._faults(f"reading {name}"):
-                found = self._get(name, at, total, tag)
+                found = self._call(partial(self._get, name, at, total, tag))
                 stream = iter(found.stream(min_chunk_size=CHUNK_BYTES))
                 total, tag = found.meta["size"], found.meta["e_tag"]
             stop = min(total, at + _PIECE_BYTES)
             while at < stop:
                 with self._faults(f"reading {name}"):
-                    chunk = next(stream, b"")
+                    chunk = self._call(partial(next, stream, b""))
                 if not chunk:
                     raise TargetFault(
                         f"{self._store_name} ended {name} after {at} of {total} bytes.",
@@ -119,7 +129,7 @@ class S3Target:
         """Return the bytes of a file; None if there is none."""
         with self._faults(f"looking for {name}"):
             try:
-                found = obstore.head(self._quick, name)["size"]
+                found = self._call(lambda: obstore.head(self._quick, name)["size"])
             except FileNotFoundError:
                 found = None
         if found is None and not self._seen:
@@ -134,7 +144,7 @@ class S3Target:
             pages = iter(obstore.list(self._quick, prefix.rstrip("/") or None, chunk_size=_PAGE))
         while True:
             with self._faults("listing"):
-                page = next(pages, ())
+                page = self._call(lambda: next(pages, ()))
             if not page:
                 return
             for found in page:
@@ -157,9 +167,17 @@ class S3Target:
         if full:
             self.flush()
 
-    def lock(self, what: Lock, *, shared: bool = False) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, what: Lock, *, shared: bool = False) -> Iterator[None]:
         """Hold a lock that this process sees: a folder of a bucket belongs to one server."""
-        return process_locks.hold(f"{self._endpoint} {self._name}", what, shared=shared)
+        with contextlib.ExitStack() as held:
+            held.enter_context(process_locks.hold(f"{self._endpoint} {self._name}", what, shared=shared))
+            try:
+                yield
+            finally:
+                if self._left:  # a manifest on its way may still arrive
+                    rest = held.pop_all()
+                    threading.Thread(target=self._release, args=(rest,), name="s3-lock", daemon=True).start()
 
     def free_bytes(self) -> int | None:
         """Return None: a store tells nobody."""
@@ -168,10 +186,44 @@ class S3Target:
     def tidy(self) -> None:
         """Do nothing: what a killed process was writing is seen by nobody, and a rule of the store has to end it."""
 
+    def abort(self) -> None:
+        """Leave every call to itself: a store that does not answer is asked for minutes, and a server has to stop."""
+        self._aborted.set()
+
     def close(self) -> None:
-        """Drop deletions that were not flushed."""
+        """Drop deletions that were not flushed, and leave what is under way."""
+        self.abort()
         with self._guard:
             self._doomed.clear()
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Do what may wait for the store for minutes; raise OperatorError as soon as that is broken off."""
+        done: queue.SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                done.put((work(), None))
+            except BaseException as error:  # noqa: BLE001 - handed to who waits
+                done.put((None, error))
+
+        # No process waits for its daemons when it ends.
+        thread = threading.Thread(target=run, name="s3", daemon=True)
+        if not self._aborted.is_set():
+            thread.start()
+        while not self._aborted.is_set():
+            with contextlib.suppress(queue.Empty):
+                found, error = done.get(timeout=_LOOK_S)
+                if error is not None:
+                    raise error
+                return found  # type: ignore[return-value]
+        if thread.is_alive():
+            self._left.append(thread)
+        raise OperatorError("It was broken off.")
+
+    def _release(self, held: contextlib.ExitStack) -> None:
+        for thread in self._left:
+            thread.join()
+        held.close()
 
     def _get(self, name: str, at: int, total: int, tag: str | None) -> "GetResult":
         try:
@@ -188,7 +240,7 @@ class S3Target:
     def _ask(self) -> None:
         """Ask for the first name of the folder: an answer to that has a body, which says what is wrong."""
         with self._faults("listing", probing=True):
-            next(iter(obstore.list(self._quick, chunk_size=1)), None)
+            self._call(lambda: next(iter(obstore.list(self._quick, chunk_size=1)), None))
 
     @contextlib.contextmanager
     def _faults(self, doing: str, source: "_Watched | None" = None, *, probing: bool = False) -> Iterator[None]:

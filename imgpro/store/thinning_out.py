@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from imgpro.errors import Action, BackupUnusable
 from imgpro.store.backing_up import Tell
 from imgpro.store.quiet_threads import Stop, quieten
 from imgpro.store.repository import MANIFEST, Backup, Repository, blob_name
@@ -36,7 +37,7 @@ def thin_out(repository: Repository, keep: int, stop: Stop, tell: Tell) -> Thinn
         found = repository.backups()
         for backup in found:
             if backup.damaged:  # whatever it named would go with the blobs that nobody needs
-                raise repository.damaged(backup.name, MANIFEST)
+                raise _unknown_needs(repository.place, backup.name)
         surplus = _surplus(found, keep)
         left = [backup for backup in found if backup.manifest is not None and backup.name not in surplus]
         for backup in left:
@@ -88,3 +89,10 @@ def _remove_unneeded(repository: Repository, left: list[Backup], stop: Stop, tel
             repository.unmark_bad(digest)
     repository.target.flush()
     return count, size
+
+
+def _unknown_needs(place: str, name: str) -> BackupUnusable:
+    return BackupUnusable(
+        f"{MANIFEST} of the backup {name} at {place} is damaged: nobody knows what it needs, so nothing is removed.",
+        Action("fix", label=f"Remove the folder backups/{name} there by hand, if no whole copy of it is to be had"),
+    )

@@ -64,8 +64,11 @@ def fetch_database(repository: Repository, name: str, manifest: Manifest, path: 
     try:
         with contextlib.closing(peek.quiet(path)) as conn:
             conn.execute("PRAGMA trusted_schema = OFF")
-            if foreign := _code(conn) - _own_code(schema.version(conn)):
-                raise _foreign(name, repository.place, sorted(foreign)[0])
+            version = schema.version(conn)
+            if not version:
+                raise repository.damaged(name, DATABASE)
+            if foreign := _code(conn) - _own_code(version):
+                raise _foreign(name, repository.place, min(foreign))
             verdict = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
             broken = conn.execute("PRAGMA foreign_key_check").fetchone()
             instance = conn.execute("SELECT value FROM meta WHERE key = 'instance_id'").fetchone()

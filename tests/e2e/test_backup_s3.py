@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -209,6 +210,20 @@ def test_a_dead_store_is_told_everywhere(desk):
     report = desk.imgpro("doctor")
     assert report.returncode == 1
     assert re.search(r"^NO  backup +.*refuses connections", report.stdout, re.MULTILINE)
+
+
+def test_a_stop_does_not_wait_for_a_store_that_does_not_answer(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        values = {"to": "s3://bucket/box", "s3_key_id": "key", "s3_secret": "secret"}
+        values["s3_endpoint"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = {f"IMGPRO_BACKUP_{name.upper()}": value for name, value in values.items()}
+        with running(tmp_path / "data", {**UNLIMITED, **env}) as server:
+            command = [sys.executable, "-m", "imgpro", "backup", "create", "--data", str(server.data)]
+            with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as asked:
+                under_way, _ = silent.accept()
+                assert server.stop() == 0
+                assert asked.wait() != 0
+            under_way.close()
 
 
 def test_the_key_is_shown_nowhere(desk):

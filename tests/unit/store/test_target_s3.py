@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from imgpro.errors import ConfigError, TargetFault
+from imgpro.errors import ConfigError, OperatorError, TargetFault
 from imgpro.settings import Backup
 from imgpro.store import target_s3
 from imgpro.store.target import CHUNK_BYTES, Absent
@@ -22,6 +22,7 @@ from imgpro.store.target_s3 import PART_BYTES, S3Target
 from imgpro.store.targets import target_of
 from tests.certificates import make_pair
 from tests.objects import BUCKET, ObjectStore, object_store
+from tests.patience import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -327,3 +328,40 @@ def test_keys_of_the_environment(store, monkeypatch):
     monkeypatch.setenv("AWS_SESSION_TOKEN", "other")
     target(store, "ambient").put("file", iter([b"y"]), 1)
     assert store.content("ambient/file") == b"y"
+
+
+def test_a_store_that_does_not_answer_is_left_and_keeps_its_lock_until_it_does(store):
+    """What was on its way may still arrive; whatever prunes the place meanwhile would not know of it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = target(store, s3_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        other = target(store, s3_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ended: list[BaseException] = []
+
+        def put() -> None:
+            try:
+                with place.lock("changing"):
+                    place.put("manifest", [b"late"], 4)
+            except OperatorError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=put)
+        thread.start()
+        asked, _ = silent.accept()
+        place.abort()
+        thread.join()
+        assert len(ended) == 1
+        with pytest.raises(OperatorError):
+            place.size("manifest")
+        with pytest.raises(TargetFault, match="under way"), other.lock("changing"):
+            pass
+        asked.sendall(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
+        wait_until(lambda: _is_free(other))
+        asked.close()
+
+
+def _is_free(place: S3Target) -> bool:
+    try:
+        with place.lock("changing"):
+            return True
+    except TargetFault:
+        return False
