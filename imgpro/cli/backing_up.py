@@ -147,7 +147,7 @@ def prune(keep: int | None, place: str | None, data: str | None, as_json: bool, 
     for name in result["removed"]:
         click.echo(plain(name))
     hint(
-        f"{result['left']} are left. {result['blobs']:,} originals that none of them needs were removed, "
+        f"Left: {result['left']:,}. {result['blobs']:,} originals that none of them needs were removed, "
         f"{show_bytes(result['bytes'])}."
     )
 

@@ -48,7 +48,8 @@ def thin_out(repository: Repository, keep: int, stop: Stop, tell: Tell) -> Thinn
             stop.check()
             repository.delete(name)
             tell("", 1)
-        blobs, size = _remove_unneeded(repository, left, stop, tell)
+        # Where no backup is left, the lists may have been lost and the pictures not: the next backup will need them.
+        blobs, size = _remove_unneeded(repository, left, stop, tell) if left else (0, 0)
     return Thinned(tuple(surplus), len(left), blobs, size)
 
 
