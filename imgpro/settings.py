@@ -248,8 +248,8 @@ class Backup(_Section, frozen=True):
     to: Annotated[
         str,
         Meta(
-            description="Where they go: a directory, best on another disk, or `s3://bucket/folder`. Empty: `backups/` "
-            "in the data directory, which helps against mistakes and not against a broken disk."
+            description="Where they go: a directory, best on another disk, or `s3://bucket/folder`. Empty: "
+            "`backups/repository/` in the data directory, which helps against mistakes and not against a broken disk."
         ),
     ] = ""
     daily: Annotated[bool, Meta(description="Make one every day.")] = True

@@ -12,7 +12,7 @@ import click
 from imgpro.cli.options import config_option, data_dir, data_option, whole_place
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.restoring import restore
-from imgpro.cli.words import hint, plain
+from imgpro.cli.words import hint, note, plain
 from imgpro.errors import Action, DoneInPart
 from imgpro.forms import show_bytes
 from imgpro.sources import Loaded, load
@@ -158,8 +158,12 @@ def _errand(
     from imgpro.cli import office  # loads asyncio, which a command that only sends pictures does not wait for
 
     loaded: Loaded = load({"storage.data": data}, config)
+    values = {**values, "setting": loaded.settings.backup.to}
     with ProgressLine(quiet=quiet) as progress:
-        return office.errand(loaded, data_dir(loaded), kind, values, progress)
+        result = office.errand(loaded, data_dir(loaded), kind, values, progress)
+    if not (values.get("to") or values.get("from") or result.pop("agrees", True)):
+        note(f"the running server goes by another backup.to than the settings here: it was {result['place']}")
+    return result
 
 
 def _row(name: str, manifest: Any, *, damaged: bool) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
             values = {"repair": repair, "deep": deep}
             result = office.errand(loaded, data_dir(loaded), "check", values, progress)
     except DataUnusable as problem:
-        if "imgpro backup restore" in problem.action.label:  # it says the way already
+        if "imgpro backup restore" in (problem.action.label or ""):  # it says the way already
             raise
         ways = "imgpro rebuild makes the database anew from the journal; imgpro backup restore takes one from a backup"
         raise DataUnusable(problem.message, Action("fix", label=f"{problem.action.label}. Or: {ways}")) from problem

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +14,13 @@ from typing import Any, Final
 import msgspec
 
 from imgpro import errors
-from imgpro.errors import Action, DataDirMissing, ImgproError, OperatorError
+from imgpro.errors import Action, DataDirLocked, DataDirMissing, ImgproError, OperatorError
 from imgpro.sources import Loaded
 from imgpro.store.layout import ADMIN_SOCKET
 
 LOOK_DEADLINE_S: Final = 10.0
 SHOW_S: Final = 0.1
+STARTING_S: Final = 8.0
 DEADLINE_S: Final = 600.0  # deleting all pictures of an account takes its time
 
 
@@ -28,11 +30,11 @@ def perform(loaded: Loaded, data: Path, command: str, values: Mapping[str, Any])
     Raises the command's own error, DataDirMissing, DataDirLocked, and what opening a data directory raises.
     """
     look_for_data(data)
-    answer = _ask_server(data, command, values)
-    if answer is not None:
-        return answer
-    refuse_foreign_root(data)
-    return asyncio.run(_perform_here(loaded, data, command, values))
+    return _there_or_here(
+        data,
+        lambda: _ask_server(data, command, values),
+        lambda: asyncio.run(_perform_here(loaded, data, command, values)),
+    )
 
 
 def errand(
@@ -50,10 +52,38 @@ def errand(
     and what `perform` raises.
     """
     look_for_data(data)
+    return _there_or_here(
+        data,
+        lambda: _errand_there(data, kind, values, show),
+        lambda: asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers)),
+    )
+
+
+def _there_or_here(
+    data: Path, there: Callable[[], dict[str, Any] | None], here: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Have it done by the server, else here. A server that starts holds the lock a while before it listens."""
+    deadline_s = time.monotonic() + STARTING_S
+    while True:
+        answer = there()
+        if answer is not None:
+            return answer
+        refuse_foreign_root(data)
+        try:
+            return here()
+        except DataDirLocked:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.2)
+
+
+def _errand_there(
+    data: Path, kind: str, values: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any] | None:
+    """Have the running server do it, and follow it to its end; None if none listens."""
     answer = _exchange(data, "POST", f"errand/{kind}", json.dumps(dict(values)).encode())
     if answer is None:
-        refuse_foreign_root(data)
-        return asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers))
+        return None
     path = f"errand/{answer['errand']}"
     try:
         while answer["state"] == "running":

@@ -82,7 +82,7 @@ def _rebuild(root: Path, home: Path, show: rebuilding.Show, *, dry_run: bool, fo
         if not plan.segments:
             raise DataUnusable(
                 f"{root / 'journal'} holds no journal of this server that could be read.",
-                Action("fix", label=f"imgpro backup restore --data {shlex.quote(str(root))}"),
+                Action("fix", label=f"imgpro backup restore --force --data {shlex.quote(str(root))}"),
             )
         with _built(database) as target:
             quarantine = None if dry_run else root / "quarantine"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from imgpro.errors import ImgproError, OperatorError
+from imgpro.errors import Action, ImgproError, OperatorError
 from imgpro.flows import backup_clock
 from imgpro.flows.backup_runs import BackupRuns, BackupStatus
 from imgpro.flows.errands import Errands, Progress
@@ -103,7 +103,7 @@ class Backups:
                 noted.message = _words_of(made, target.describe())
                 noted.result["kept"] = await asyncio.to_thread(lambda: _complete(Repository(target)))
             pruned = await self._thin_out_quietly(target, progress) if usual else None
-        return {**noted.result, "removed": list(pruned.removed) if pruned else []}
+        return {**noted.result, "removed": list(pruned.removed) if pruned else [], "agrees": self._agrees(values)}
 
     async def verify(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Try out a backup by `name`, else the newest, `from` a place: fetch it, open it, read and hash every blob.
@@ -128,13 +128,18 @@ class Backups:
                     "bad": trial.bad,
                     "named": [{"digest": digest, "fault": fault} for digest, fault in trial.faults[:SHOWN]],
                 }
-        return noted.result
+        return {**noted.result, "agrees": self._agrees(values)}
 
     async def prune(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         """Remove backups beyond the newest `keep` `from` a place, and the blobs that none of the others needs.
 
-        Raises TargetFault, BackupUnusable.
+        Raises TargetFault, BackupUnusable, OperatorError where who asks thinks of another place.
         """
+        if values.get("from") is None and not self._agrees(values):
+            raise OperatorError(
+                f"The running server's backups go to {self._usual_place()}, and the settings here name another place.",
+                Action("fix", label="Reload the server (systemctl reload imgpro), or name the place with --from"),
+            )
         keep = values.get("keep") or self._settings().keep
         with self._target(values.get("from")) as target:
             thinned = await self._thread(
@@ -259,6 +264,10 @@ class Backups:
     def _target(self, place: str | None) -> Iterator[Target]:
         with contextlib.closing(target_of(self._settings(), self._data.root, place)) as target:
             yield target
+
+    def _agrees(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether `backup.to`, as whoever asks has it (`setting`), is what this process goes by."""
+        return str(values.get("setting", self._settings().to)) == self._settings().to
 
     def _usual_place(self) -> str:
         try:

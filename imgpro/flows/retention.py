@@ -115,7 +115,8 @@ class Retention:
 
         def write(conn: Any) -> Rule:
             if queries_retention.rule_named(conn, made.name) is not None:
-                raise ValidationError(None, None, {"name": f"There is a rule {made.name} already."})
+                taken = {"name": f"There is a rule {made.name} already."}
+                raise ValidationError("The rule was not made.", Action("fix", label="Choose another name"), taken)
             return queries_retention.insert_rule(conn, made)
 
         kept = await self._db.write(write)

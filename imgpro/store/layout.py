@@ -353,7 +353,7 @@ def _refuse_lock(path: Path, holder: str, error: OSError) -> NoReturn:
         who = f"process {holder}" if holder.isdigit() else "another process"
         raise DataDirLocked(
             f"{path.parent} is in use by {who}.",
-            Action("fix", label="Stop the other imgpro, or give this one its own directory with --data"),
+            Action("fix", label="Stop that imgpro (a service: sudo systemctl stop imgpro), or name another directory"),
         ) from error
     raise StorageFault(
         f"{path} cannot be locked: {error.strerror}.",

@@ -15,6 +15,8 @@ from tests.law import check_disk
 from tests.load import Load, small_png
 from tests.servers import UNLIMITED, blobs, running
 
+OTHER_PLACE = "the running server goes by another backup.to than the settings here: it was "
+
 
 @pytest.fixture
 def dice():
@@ -332,3 +334,16 @@ def test_commands_that_make_no_sense(tmp_path, backed_up):
     backup("prune", "--keep", "0", "--data", data, code=2)
     backup("create", "--data", tmp_path / "nowhere", code=10)
     backup("create", "--data", data, "--to", "", code=74)
+
+
+def test_the_command_knows_another_place_than_the_server(tmp_path, full_box):
+    data, nas, _ = full_box
+    elsewhere = {"IMGPRO_BACKUP_TO": str(tmp_path / "elsewhere")}
+    with running(data, {**UNLIMITED, "IMGPRO_BACKUP_TO": str(nas)}):
+        made = imgpro("backup", "create", "--data", data, env=elsewhere)
+        assert (made.returncode, made.stderr) == (0, f"imgpro: {OTHER_PLACE}{nas}\n")
+        refused = imgpro("backup", "prune", "--keep", "1", "--data", data, env=elsewhere)
+        assert refused.returncode == 1
+        assert f"go to {nas}, and the settings here name another place" in refused.stderr
+        backup("prune", "--keep", "1", "--data", data, "--from", nas)
+    assert not (tmp_path / "elsewhere").exists()

@@ -1,5 +1,6 @@
 """The operator's way in and the operator's commands: against a running server, and without one."""
 
+import fcntl
 import html
 import json
 import os
@@ -296,3 +297,19 @@ def test_no_data_no_command(tmp_path):
     assert done.returncode == 10
     assert "Try:" in done.stderr
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_command_waits_for_a_server_that_is_starting(tmp_path):
+    """It holds the lock before it listens."""
+    with running(tmp_path / "data", UNLIMITED) as server:
+        server.new_key("ann@example.org")
+        assert server.stop() == 0
+    with (tmp_path / "data/imgpro.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "imgpro", "accounts", "list", "--data", str(tmp_path / "data")]
+        waiting = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(3)
+    said, problems = waiting.communicate(timeout=60)
+    assert (waiting.returncode, problems) == (0, "")
+    assert "ann@example.org" in said
