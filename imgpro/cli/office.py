@@ -54,7 +54,7 @@ def errand(
     look_for_data(data)
     return _there_or_here(
         data,
-        lambda: _errand_there(data, kind, values, show),
+        lambda: errand_there(data, kind, values, show),
         lambda: asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers)),
     )
 
@@ -77,7 +77,7 @@ def _there_or_here(
         time.sleep(0.2)
 
 
-def _errand_there(
+def errand_there(
     data: Path, kind: str, values: Mapping[str, Any], show: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any] | None:
     """Have the running server do it, and follow it to its end; None if none listens."""

@@ -102,6 +102,7 @@ ELSEWHERE = {
     errors.FetchFailed: "test_import.py",
     errors.FetchTimedOut: "test_import.py",
     errors.Busy: "test_limits.py",
+    errors.ImageDamaged: "test_scrub.py",
     errors.QuotaExceeded: "test_quota.py",
     errors.IdempotencyKeyConflict: "test_organise.py",
     errors.IdempotencyKeyInProgress: "test_organise.py",

@@ -231,13 +231,15 @@ def test_a_cache_file_that_somebody_damaged_is_made_again(tmp_path, photos):
         assert server.get(path).body == whole
 
 
-def test_a_missing_original_is_a_404_and_an_error_in_the_log(tmp_path):
+def test_a_missing_original_is_told_and_an_error_in_the_log(tmp_path):
     with running(tmp_path / "data", UNLIMITED) as server:
         found = server.must_upload(encode(picture("RGB", (90, 60)), "PNG"))
         (blob,) = blobs(tmp_path / "data")
         kept = blob.read_bytes()
         blob.unlink()
-        assert server.get(f"/t/{found['id']}.webp").status == 404
+        answer = server.get(f"/t/{found['id']}.webp")
+        assert (answer.status, answer.json()["error"]) == (503, "image_damaged")
+        assert answer.headers["Cache-Control"] == "no-store"
         assert wait_for(lambda: blob.name in server.log())
         blob.write_bytes(kept)
         assert server.get(f"/t/{found['id']}.webp").status == 200

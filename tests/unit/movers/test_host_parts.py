@@ -6,7 +6,11 @@ import random
 from io import BytesIO
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import (
+    Image,
+    ImageChops,
+    QoiImagePlugin,  # noqa: F401 - registers itself; the engine of imgpro keeps Pillow from doing so
+)
 
 from imgpro.errors import SourceUnusable
 from imgpro.movers.chevereto_ids import CheveretoIds

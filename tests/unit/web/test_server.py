@@ -14,7 +14,7 @@ def dispatch(failure, sent_bytes):
         request.writer.output_size = sent_bytes
         raise failure
 
-    return Dispatch(inner, HotPictures(0, 0), Clients("", ()), None, ErrorPages(Templates("x")), None)
+    return Dispatch(inner, HotPictures(0, 0), Clients("", ()), None, ErrorPages(Templates("x")), None, None)
 
 
 async def test_a_failure_before_the_answer_becomes_one(caplog):
