@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,11 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell ignores both for what it starts in the background, and whatever a test starts would inherit that.
+for _number, _meant in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _meant)
 
 # What servers remember of the data directories they are started on is no business of the next run's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgpro-state-")

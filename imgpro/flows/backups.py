@@ -35,6 +35,7 @@ from imgpro.store.thinning_out import Thinned, thin_out
 from imgpro.store.trying_out import Altered, Trial, fetch_database, read_proven, try_blobs
 
 SHOWN: Final = 20  # digests that an answer names
+WAITING: Final = "waiting for other work at the place"
 DISK_LOOK_S: Final = 0.5  # how long whoever asks for the state waits for a disk
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Backups:
         self._app_version = app_version
         self._suspect = suspect
         self._stage_cleared = False
+        self._turn = asyncio.Lock()  # who comes while other work is under way at a place waits: it is no failure
         self._own_disk = not settings().to  # as it was seen last
         self._disk_look: asyncio.Future[bool] | None = None
         errands.offer("backup-create", self.create)
@@ -78,6 +80,11 @@ class Backups:
         Raises TargetFault, BackupUnusable, StorageFull, StorageFault, DataUnusable.
         """
         place = values.get("to")
+        progress.begin(WAITING)
+        async with self._turn:
+            return await self._create(values, place, progress)
+
+    async def _create(self, values: Mapping[str, Any], place: str | None, progress: Progress) -> dict[str, Any]:
         with self._target(place) as target:
             known = target.describe() in await self._runs.places()
             usual = target.describe() == self._usual_place()
@@ -110,6 +117,11 @@ class Backups:
 
         Raises TargetFault, BackupUnusable, DataUnusable, StorageFull, StorageFault.
         """
+        progress.begin(WAITING)
+        async with self._turn:
+            return await self._verify(values, progress)
+
+    async def _verify(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         with self._target(values.get("from")) as target:
             usual = target.describe() == self._usual_place() and not values.get("name")
             async with self._runs.noted("verify", usual=usual) as noted, SideThread("backup-trial") as side:
@@ -141,7 +153,12 @@ class Backups:
                 Action("fix", label="Reload the server (systemctl reload imgpro), or name the place with --from"),
             )
         keep = values.get("keep") or self._settings().keep
-        with self._target(values.get("from")) as target:
+        progress.begin(WAITING)
+        async with self._turn:
+            return await self._prune(values.get("from"), keep, progress)
+
+    async def _prune(self, place: str | None, keep: int, progress: Progress) -> dict[str, Any]:
+        with self._target(place) as target:
             thinned = await self._thread(
                 "backup-prune", target, lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
             )

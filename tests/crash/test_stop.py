@@ -249,10 +249,7 @@ def test_ctrl_c_at_a_terminal_goes_to_all_and_ends_the_work_first(tmp_path):
 
 def test_other_signals(tmp_path):
     """Those that mean nothing to a server do nothing; SIGQUIT ends it at once, as it ends any program."""
-    # Whoever starts the tests in the background may have had SIGQUIT ignored, and that is inherited.
-    server = Server(tmp_path / "data", ENV, preexec=lambda: signal.signal(signal.SIGQUIT, signal.SIG_DFL))
-    try:
-        server.start()
+    with running(tmp_path / "data", ENV) as server:
         path = f"/t/{server.must_upload(small_png(random.Random(1)), 'x.png')['id']}.png"
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGWINCH, signal.SIGHUP):
             server.process.send_signal(number)
@@ -264,8 +261,6 @@ def test_other_signals(tmp_path):
         assert server.get(path).status == 200
         assert server.stop() == 0
         assert check_disk(server.data) == 0
-    finally:
-        server.close()
 
 
 def test_the_port_is_free_again_at_once(tmp_path):

@@ -66,7 +66,7 @@ class Desk:
     def wait_for_card(self, words):
         deadline = time.monotonic() + SOON_S
         while words not in (found := self.card())[0]:
-            assert time.monotonic() < deadline, found
+            assert time.monotonic() < deadline, (found[0], found[1])
             time.sleep(0.05)
         return found
 

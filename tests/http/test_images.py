@@ -239,7 +239,7 @@ def test_a_missing_original_is_told_and_an_error_in_the_log(tmp_path):
         blob.unlink()
         answer = server.get(f"/t/{found['id']}.webp")
         assert (answer.status, answer.json()["error"]) == (503, "image_damaged")
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "private, no-store"
         assert wait_for(lambda: blob.name in server.log())
         blob.write_bytes(kept)
         assert server.get(f"/t/{found['id']}.webp").status == 200
