@@ -310,7 +310,7 @@ def test_the_gallery_opens_from_disk(show, out, width):
     if width < 960:
         page.locator("#side summary").click()
     page.locator("#order").select_option("old")
-    until(page, "document.querySelector('.live .tile > a').dataset.name === 'harbour.jpg'")
+    until(page, "document.querySelector('.live .tile > a')?.dataset.name === 'harbour.jpg'")
     page.locator("#q").fill("HÁRBOUR")
     until(page, "document.querySelectorAll('.live .tile').length === 1")
     page.locator("#q").fill("trip boats")
