@@ -6,7 +6,6 @@ picture's delivery while the work goes on beside that of a quiet server. Peers c
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -146,38 +145,36 @@ def serving(server: servers.Imgpro, paths: Sequence[str], what: str, words: Sequ
     return Row(what, seconds, size, peak.bytes, quiet.p99_ms, during.p99_ms)
 
 
-def measure(work: Path, count: int) -> list[Row]:
+def measure(work: Path, count: int) -> Iterator[Row]:
     server = servers.Imgpro(work, work)
     data, place = work / "imgpro/data", work / "backups"
-    rows: list[Row] = []
     server.start()
     try:
         began = time.perf_counter()
         paths = asyncio.run(fill(server, count))[:VIEWED]
-        rows.append(Row(f"upload of {count:,} pictures", time.perf_counter() - began, size_of(data / "blobs")))
+        yield Row(f"upload of {count:,} pictures", time.perf_counter() - began, size_of(data / "blobs"))
         size = size_of(data / "blobs")
         at, on = ["--data", str(data)], ["--to", str(place)]
-        rows.append(serving(server, paths, "backup, the first", command("backup", "create", *at, *on), size))
-        rows.append(serving(server, paths, "backup, the second", command("backup", "create", *at, *on), size))
+        yield serving(server, paths, "backup, the first", command("backup", "create", *at, *on), size)
+        yield serving(server, paths, "backup, the second", command("backup", "create", *at, *on), size)
         verify = command("backup", "verify", *at, "--from", str(place))
-        rows.append(serving(server, paths, "verify", verify, size))
-        rows.append(serving(server, paths, "scrub", command("scrub", *at), size))
-        rows.append(serving(server, paths, "check", command("check", *at), size))
+        yield serving(server, paths, "verify", verify, size)
+        yield serving(server, paths, "scrub", command("scrub", *at), size)
+        yield serving(server, paths, "check", command("check", *at), size)
     finally:
         server.stop()
     restored = work / "restored"
     seconds, peak = timed(command("backup", "restore", "--from", str(place), "--data", str(restored)))
-    rows.append(Row("restore", seconds, size, peak))
+    yield Row("restore", seconds, size, peak)
     for path in data.glob("imgpro.db*"):
         path.unlink()
     seconds, peak = timed(command("rebuild", *at))
-    rows.append(Row("rebuild from the journal", seconds, 0, peak))
-    rows.append(peer("cp -a, then sync", ["sh", "-c", f"cp -a {data}/blobs {work}/copied && sync"], size))
+    yield Row("rebuild from the journal", seconds, 0, peak)
+    yield peer("cp -a, then sync", ["sh", "-c", f"cp -a {data}/blobs {work}/copied && sync"], size)
     if shutil.which("rsync"):
         again = ["rsync", "-a", f"{data}/blobs/", f"{work}/copied/"]
-        rows.append(peer("rsync -a, nothing new", again, size))
-        rows.append(peer("rsync -a --checksum, nothing new", [*again, "--checksum"], size))
-    return rows
+        yield peer("rsync -a, nothing new", again, size)
+        yield peer("rsync -a --checksum, nothing new", [*again, "--checksum"], size)
 
 
 def peer(what: str, words: Sequence[str], size: int) -> Row:
@@ -188,20 +185,15 @@ def peer(what: str, words: Sequence[str], size: int) -> Row:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backups", description=__doc__)
     parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     os.environ.pop("IMGPRO_DATA", None)
-    with tempfile.TemporaryDirectory(prefix="imgpro-bench-", ignore_cleanup_errors=True) as temporary:
-        rows = measure(Path(temporary), options.pictures)
-    if options.json:
-        print(json.dumps([row.__dict__ for row in rows], indent=2))
-        return 0
     print("| work | s | MB/s | peak MB | p99 ms quiet | p99 ms meanwhile |\n| --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        rate = f"{row.bytes / MIB / row.seconds:,.0f}" if row.bytes else ""
-        peak = f"{row.peak_bytes / MIB:,.0f}" if row.peak_bytes else ""
-        felt = f"{row.quiet_p99_ms:.2f} | {row.p99_ms:.2f}" if row.p99_ms else " | "
-        print(f"| {row.what} | {row.seconds:.2f} | {rate} | {peak} | {felt} |")
+    with tempfile.TemporaryDirectory(prefix="imgpro-bench-", ignore_cleanup_errors=True) as temporary:
+        for row in measure(Path(temporary), options.pictures):
+            rate = f"{row.bytes / MIB / row.seconds:,.0f}" if row.bytes else ""
+            peak = f"{row.peak_bytes / MIB:,.0f}" if row.peak_bytes else ""
+            felt = f"{row.quiet_p99_ms:.2f} | {row.p99_ms:.2f}" if row.p99_ms else " | "
+            print(f"| {row.what} | {row.seconds:.2f} | {rate} | {peak} | {felt} |", flush=True)
     return 0
 
 
