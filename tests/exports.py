@@ -15,7 +15,7 @@ from imgpro.flows.export_index import Choice
 from imgpro.flows.export_plan import Outcome, Source
 from imgpro.store.layout import read_marker
 from tests.pictures import encoded, film, make_image
-from tests.servers import ROOT, Server
+from tests.servers import ROOT, UNLIMITED, Server, running
 from tests.terminals import IMGPRO, Person
 
 HOSTILE = (
@@ -58,6 +58,14 @@ def fill(server: Server) -> dict[str, str]:
     server.must_upload(encoded(make_image("RGB", (90, 70)), "PNG"), "twin.png")
     server.must_upload(encoded(make_image("RGB", (90, 70)), "PNG"), "twin.png")
     return keys
+
+
+def filled(data: Path) -> Path:
+    """Make a data directory with pictures of every kind that no server works on, and return it."""
+    with running(data, UNLIMITED) as server:
+        fill(server)
+        assert server.stop() == 0
+    return data
 
 
 def copied(data: Path, target: Path) -> Path:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from imgpro.cli import finding_lines
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint
@@ -24,14 +23,16 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
 
     Example: imgpro check --repair
     """
-    from imgpro.cli import office  # loads asyncio, which a command that only sends pictures does not wait for
+    from imgpro.cli import (  # load asyncio, which a command that only sends pictures does not wait for
+        finding_lines,
+        office,
+    )
 
-    finding_lines.keep_quiet()
     loaded = load({"storage.data": data}, config)
     try:
         with ProgressLine(quiet=as_json) as progress:
             values = {"repair": repair, "deep": deep}
-            result = office.errand(loaded, data_dir(loaded), "check", values, progress)
+            result = office.errand(loaded, data_dir(loaded), "check", values, progress, told=finding_lines.TOLD)
     except DataUnusable as problem:
         if "imgpro backup restore" in (problem.action.label or ""):  # it says the way already
             raise

@@ -1,7 +1,6 @@
 """How the command line shows what a look at the data has found: a line each, as it is read from the file."""
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,7 @@ from imgpro.cli.words import plain
 from imgpro.store.findings import Finding, read_findings
 
 FIRST = 3  # pictures that a line names
-
-
-def keep_quiet() -> None:
-    """Have nothing logged on standard error that the lines say as well, where the work is done in this process."""
-    for name in ("imgpro.flows.healing", "imgpro.flows.scrub", "imgpro.flows.checkup"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
+TOLD = ("imgpro.flows.healing", "imgpro.flows.scrub", "imgpro.flows.checkup")  # what these log, the lines say
 
 
 def show(result: dict[str, Any], *, as_json: bool) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import http.client
 import json
+import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from imgpro.store.layout import ADMIN_SOCKET
 
 LOOK_DEADLINE_S: Final = 10.0
 SHOW_S: Final = 0.1
+_TOLD: Final = ("imgpro.flows.errands", "imgpro.flows.backup_runs")
 STARTING_S: Final = 8.0
 DEADLINE_S: Final = 600.0  # deleting all pictures of an account takes its time
 
@@ -45,17 +47,18 @@ def errand(
     show: Callable[[Mapping[str, Any]], None],
     *,
     workers: bool = False,
+    told: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Have long work done on a data directory and return its result; `show` is told how it stands, again and again.
 
-    Broken off with Ctrl+C, the work ends as well. `workers`: it takes or makes pictures. Raises the work's own error,
-    and what `perform` raises.
+    Broken off with Ctrl+C, the work ends as well. `workers`: it takes or makes pictures. `told` names loggers whose
+    words the result says anyway. Raises the work's own error, and what `perform` raises.
     """
     look_for_data(data)
     return _there_or_here(
         data,
         lambda: errand_there(data, kind, values, show),
-        lambda: asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers)),
+        lambda: asyncio.run(_errand_here(loaded, data, kind, values, show, workers=workers, told=told)),
     )
 
 
@@ -106,9 +109,12 @@ async def _errand_here(
     show: Callable[[Mapping[str, Any]], None],
     *,
     workers: bool,
+    told: Sequence[str],
 ) -> dict[str, Any]:
     from imgpro.appliance import Appliance  # a server that runs needs none of this here
 
+    for name in (*_TOLD, *told):  # no log is kept here, and Python would print what is told in other words
+        logging.getLogger(name).addHandler(logging.NullHandler())
     appliance = await Appliance.start(loaded.settings, data, serving=False, workers=workers)
     try:
         report = appliance.errands.start(kind, values)

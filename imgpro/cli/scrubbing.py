@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from imgpro.cli import finding_lines
 from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint
@@ -24,13 +23,15 @@ def scrub(data: str | None, rest: bool, rate: str | None, as_json: bool, config:
 
     Example: imgpro scrub --rate 50MiB
     """
-    from imgpro.cli import office  # loads asyncio, which a command that only sends pictures does not wait for
+    from imgpro.cli import (  # load asyncio, which a command that only sends pictures does not wait for
+        finding_lines,
+        office,
+    )
 
-    finding_lines.keep_quiet()
     loaded = load({"storage.data": data, "scrub.max_rate_bytes": rate}, config)
     values = {"rest": rest, "rate": loaded.settings.scrub.max_rate_bytes if rate else None}
     with ProgressLine(quiet=as_json) as progress:
-        result = office.errand(loaded, data_dir(loaded), "scrub", values, progress)
+        result = office.errand(loaded, data_dir(loaded), "scrub", values, progress, told=finding_lines.TOLD)
     checked, size, healed, left = (result[name] for name in ("checked", "bytes", "healed", "left"))
     finding_lines.show(result, as_json=as_json)
     read = f"{checked:,} originals, {show_bytes(size)}, were read again"

@@ -18,7 +18,6 @@ from imgpro.store.queries_keeping import Run, RunName
 LATE_S: Final = 2 * 86_400
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())  # where no log is kept, whoever asked for the work is told, and nobody else
 
 
 class BackupStatus(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ What is done at a place is the store's business; here is what is remembered of i
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -175,16 +174,8 @@ class Backups:
         with self._target(place) as target:
             return await asyncio.to_thread(lambda: _listed(Repository(target)))
 
-    async def fetch_blob(self, digest: str, into: Path | int) -> bool:
-        """Write an original to a path or an open file, from the first place whose copy is whole; False if none is."""
-        for target in await self._places():
-            with contextlib.closing(target):
-                if await asyncio.to_thread(_fetch, target, digest, into):
-                    return True
-        return False
-
     async def fetch(self, digest: str, spool: Spool) -> bool:
-        """The same into a spool."""
+        """Write an original into a spool, from the first place whose copy is whole; False if none is."""
         for target in await self._places():
             with contextlib.closing(target):
                 if not await asyncio.to_thread(_is_whole, target, digest):
@@ -368,19 +359,4 @@ def _is_whole(target: Target, digest: str) -> bool:
             pass
     except (Absent, Altered, ImgproError):
         return False
-    return True
-
-
-def _fetch(target: Target, digest: str, into: Path | int) -> bool:
-    fd = into if isinstance(into, int) else os.open(into, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    at = 0
-    try:
-        for chunk in read_proven(target, digest):
-            at += os.pwrite(fd, chunk, at)
-    except (Absent, Altered, ImgproError):
-        os.ftruncate(fd, 0)
-        return False
-    finally:
-        if not isinstance(into, int):
-            os.close(fd)
     return True

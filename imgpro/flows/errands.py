@@ -15,7 +15,6 @@ from imgpro.errors import Action, ImgproError, NotFound, OperatorError
 KEPT: Final = 32  # ended ones, for whoever asks for the end of what they began
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())  # where no log is kept, whoever asked for the work is told, and nobody else
 
 State = Literal["running", "done", "failed", "stopped"]
 Values = Mapping[str, Any]

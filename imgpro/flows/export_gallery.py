@@ -25,11 +25,11 @@ _FILES: Final = {
         "static/viewer.css",
         "documents/gallery/gallery.css",
     ),
-    f"{FOLDER}/gallery.js": ("static/grid.js", "documents/gallery/gallery.js"),
+    f"{FOLDER}/gallery.js": ("static/elements.js", "static/grid.js", "static/walk.js", "documents/gallery/gallery.js"),
     f"{FOLDER}/icon.svg": ("static/favicon.svg",),
 }
 _OWN: Final = tuple(name.rpartition("/")[2] for name in _FILES if name != PAGE)
-_MODULE_WORDS: Final = re.compile(r"^export (?=const |class |function )", re.MULTILINE)
+_MODULE_WORDS: Final = re.compile(r"^export (?=const |class |function )|^import .*\n", re.MULTILINE)
 
 
 class Facts(msgspec.Struct, frozen=True):

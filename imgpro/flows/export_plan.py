@@ -10,6 +10,7 @@ from imgpro.flows.errands import Progress
 from imgpro.flows.export_index import Choice, Exported
 from imgpro.flows.export_names import wanted_path
 from imgpro.store.export_state import Before, ExportState
+from imgpro.store.layout import blob_path
 from imgpro.store.queries_export import Pictures, Row
 
 MAX_NAMED: Final = 1_000
@@ -28,7 +29,7 @@ class Source(msgspec.Struct, frozen=True):
 
     def original(self, digest: str) -> Path:
         """Return where the bytes of a picture lie."""
-        return self.blobs / digest[:2] / digest[2:4] / digest
+        return self.blobs / blob_path(digest)
 
 
 class Outcome(msgspec.Struct):

@@ -14,14 +14,20 @@ from imgpro.flows.export_index import INDEX, Exported, Header, header_line, line
 from imgpro.flows.export_plan import Job, Verdict, as_exported, verdict_on
 from imgpro.flows.export_thumbs import Thumbs
 from imgpro.store import durable
-from imgpro.store.export_folder import PLACED, WORK, Damaged, ExportFolder, copy_checked, set_time, write_fault
+from imgpro.store.export_folder import PLACED, WORK, ExportFolder, set_time, write_fault
 from imgpro.store.export_state import Before
 from imgpro.store.queries_export import Row
+from imgpro.store.rereading import NotWhole, proven
 
 T = TypeVar("T")
 
 _BATCH: Final = 100
 _STAGED_INDEX: Final = "index.jsonl"
+_DAMAGE: Final = {
+    "missing": "its bytes are missing",
+    "unreadable": "its bytes cannot be read ({reason})",
+    "altered": "its bytes are not those that were stored",
+}
 
 
 class _Item(msgspec.Struct):
@@ -155,10 +161,11 @@ class Writing:
         item.staged = f"{self._staged}.part"
         fd = self._folder.stage(item.staged)
         try:
-            copy_checked(self._job.source.original(picture.digest), fd, picture.digest, picture.bytes)
+            for chunk in proven(self._job.source.original(picture.digest), picture.digest, picture.bytes):
+                durable.write_all(fd, chunk)
             set_time(fd, picture.created_ms)
-        except Damaged as damage:
-            item.damage = str(damage)
+        except NotWhole as found:
+            item.damage = _DAMAGE[found.damage].format(reason=found.reason)
             self._folder.remove(f"{WORK}/{item.staged}")
         except OSError as error:
             raise write_fault(error, self._folder.path) from error

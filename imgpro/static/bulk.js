@@ -8,7 +8,8 @@ import { FORMATS, chooseFormat, chosenFormat, copy, formatted } from "./copy.js"
 import { make, sentences } from "./elements.js";
 import { pictures } from "./filters.js";
 import { notify } from "./notify.js";
-import { busy, focus, settle } from "./selection.js";
+import { busy, settle } from "./selection.js";
+import { focus } from "./walk.js";
 
 const BATCH = 100;
 const PATIENT = 3; // times that the server may ask to wait, for one batch

@@ -2,7 +2,7 @@
 
 import { root } from "./api.js";
 import { make } from "./elements.js";
-import { TITLE } from "./grid.js";
+import { beside, focus } from "./walk.js";
 
 const HOLD_MS = 450;
 const MOVED = 7; // pixels: less is a click
@@ -19,27 +19,6 @@ function within(grid, left, top, right, bottom) {
     }
   }
   return found;
-}
-
-// The picture that lies above (-1) or below (1) another.
-function beside(grid, index, step) {
-  const here = grid.rowOf(index);
-  const there = grid.rows[grid.rows.indexOf(here) + step];
-  if (!there) return index;
-  const middles = (row) => [...grid.columns(row)].map(([number, x, width]) => [number, x + width / 2]);
-  const [, middle] = middles(here).find(([number]) => number === index);
-  return middles(there).reduce((best, one) => (Math.abs(one[1] - middle) < Math.abs(best[1] - middle) ? one : best))[0];
-}
-
-// Bring a picture into the window and the keyboard to it.
-export function focus(grid, index) {
-  const row = grid.rowOf(index);
-  const top = grid.top() + row.top;
-  if (top - TITLE < scrollY) scrollTo(0, top - TITLE - 8);
-  else if (top + row.height > scrollY + innerHeight - 80) scrollTo(0, top + row.height - innerHeight + 80);
-  grid.active = grid.items[index];
-  grid.draw();
-  grid.tiles.get(grid.active.id)?.firstChild.focus({ preventScroll: true });
 }
 
 // What had the keyboard is gone: it goes on at a picture near by, or where it says that there is none. Nothing scrolls.

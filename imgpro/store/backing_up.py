@@ -5,13 +5,10 @@ A name and a size that are there already are taken for the blob itself: only who
 """
 
 import contextlib
-import errno
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from enum import Enum
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -20,7 +17,7 @@ from blake3 import blake3
 from imgpro.errors import Action, TargetFault
 from imgpro.forms import show_bytes
 from imgpro.store import durable, room
-from imgpro.store.layout import DataDir
+from imgpro.store.layout import DataDir, blob_path
 from imgpro.store.quiet_threads import Stop, each, quieten
 from imgpro.store.repository import (
     DATABASE,
@@ -32,13 +29,12 @@ from imgpro.store.repository import (
     Repository,
     blob_name,
 )
+from imgpro.store.rereading import NotWhole, proven
 from imgpro.store.snapshot import Snapshot, file_chunks, is_live, read_only, scratch
 from imgpro.store.target_directory import DirectoryTarget
 
-_READ_BYTES: Final = 1024 * 1024
 _SPARE_BYTES: Final = 16 * 1024 * 1024
 _BATCH: Final = 10_000
-_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 BlobDamage = Literal["altered", "missing", "unreadable"]
 Tell = Callable[[str, int], None]
@@ -57,14 +53,6 @@ class Made(msgspec.Struct, frozen=True):
 class _Done(Enum):
     COPIED = "copied"
     GONE = "gone"
-
-
-class _Damaged(Exception):
-    """The bytes of a blob here are not what they should be."""
-
-    def __init__(self, damage: BlobDamage) -> None:
-        super().__init__(damage)
-        self.damage = damage
 
 
 class Making:
@@ -137,15 +125,15 @@ class Making:
 
     def _copy_one(self, wanted: tuple[str, int]) -> tuple[str, int, "_Done | BlobDamage"]:
         digest, size = wanted
-        path = self._data.blobs / digest[:2] / digest[2:4] / digest
+        path = self._data.blobs / blob_path(digest)
         try:
             if isinstance(self._target, DirectoryTarget) and self._target.links:
-                for _ in _proven(path, digest, size):
+                for _ in proven(path, digest, size, forget=True):
                     pass
                 if self._target.link(blob_name(digest), path):
                     return digest, size, _Done.COPIED
-            self._target.put(blob_name(digest), _proven(path, digest, size), size)
-        except _Damaged as found:
+            self._target.put(blob_name(digest), proven(path, digest, size, forget=True), size)
+        except NotWhole as found:
             return digest, size, _Done.GONE if found.damage == "missing" else found.damage
         return digest, size, _Done.COPIED
 
@@ -206,31 +194,6 @@ class Making:
                 self._repository.delete(name)
             raise
         return Made(name, manifest, self._deleted, tuple(self._damage))
-
-
-def _proven(path: Path, digest: str, size: int) -> Iterator[bytes]:
-    """Yield a blob of ours; raise _Damaged after its last piece if it was not what its name says."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise _Damaged("missing" if error.errno in _GONE else "unreadable") from error
-    hasher, at = blake3(), 0
-    try:
-        while True:
-            try:
-                chunk = os.pread(fd, _READ_BYTES, at)
-            except OSError as error:
-                raise _Damaged("unreadable") from error
-            if not chunk:
-                break
-            hasher.update(chunk)
-            at += len(chunk)
-            yield chunk
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
-    if at != size or hasher.hexdigest() != digest:
-        raise _Damaged("altered")
 
 
 def packed(blobs: Iterator[tuple[str, int]], hasher: blake3) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from imgpro.errors import FileTooLarge, NotFound, StorageFull
 from imgpro.ids import DIGEST
 from imgpro.store import durable, room
 from imgpro.store.flush import DirectoryFlusher, KeyedLocks
-from imgpro.store.layout import DataDir, Presence
+from imgpro.store.layout import DataDir, Presence, blob_path
 from imgpro.store.staging import Scratch, TempFile
 
 T = TypeVar("T")
@@ -244,7 +244,7 @@ class BlobStore:
         """Return where the blob lies or would lie; raises NotFound for what is no digest."""
         if DIGEST.fullmatch(digest) is None:
             raise NotFound
-        return self._root / digest[:2] / digest[2:4] / digest
+        return self._root / blob_path(digest)
 
     def open(self, digest: str) -> int:
         """Return a read-only descriptor of the blob, the caller's to close; raises NotFound, StorageFault."""

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from imgpro.store.layout import blob_path
 from imgpro.store.pragmas import READER_PRAGMAS
 
 Mend = Literal[
@@ -54,7 +55,7 @@ Looked = Iterator[Doubt | int]
 
 def place_of(digest: str) -> str:
     """Return where a blob lies, as people are told."""
-    return f"blobs/{digest[:2]}/{digest[2:4]}/{digest}"
+    return f"blobs/{blob_path(digest)}"
 
 
 def connect(path: Path, stop: threading.Event) -> sqlite3.Connection:

@@ -28,10 +28,6 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Damaged(Exception):
-    """An original is not what it was; the message says in what way."""
-
-
 class ExportFolder:
     """A folder that is open for an export. Make it with `ExportFolder.open`, end it with `close`."""
 
@@ -268,32 +264,6 @@ class ExportFolder:
             yield
         except OSError as error:
             raise write_fault(error, self.path) from error
-
-
-def copy_checked(source: Path, target: int, digest: str, size: int) -> None:
-    """Copy an original into an open file; raises Damaged unless it is what it should be, and OSError of the target."""
-    try:
-        fd = os.open(source, _READ)
-    except FileNotFoundError:
-        raise Damaged("its bytes are missing") from None
-    except OSError as error:
-        raise Damaged(f"its bytes cannot be read ({error.strerror})") from None
-    hasher, at = blake3(), 0
-    try:
-        while True:
-            try:
-                chunk = os.pread(fd, _READ_BYTES, at)
-            except OSError as error:
-                raise Damaged(f"its bytes cannot be read ({error.strerror})") from None
-            if not chunk:
-                break
-            hasher.update(chunk)
-            durable.write_all(target, chunk)
-            at += len(chunk)
-    finally:
-        os.close(fd)
-    if at != size or hasher.hexdigest() != digest:
-        raise Damaged("its bytes are not those that were stored")
 
 
 def set_time(fd: int, at_ms: int) -> None:

@@ -195,6 +195,11 @@ class DataDir:
         self._locks.close()
 
 
+def blob_path(digest: str) -> str:
+    """Return where a blob lies below `blobs/`, here and at the places that backups go to."""
+    return f"{digest[:2]}/{digest[2:4]}/{digest}"
+
+
 def read_marker(root: Path) -> FormatFile:
     """Return what the marker of a data directory says. Raises DataDirMissing, DataUnusable, StorageFault."""
     try:

@@ -21,6 +21,7 @@ from imgpro.store import (
     journal_reading,
     journal_tables,
     journal_tail,
+    layout,
     peek,
     rebuilding_rows,
     schema,
@@ -335,7 +336,7 @@ def _lose(conn: sqlite3.Connection, found: Doubt, now_ms: int, done: Rebuilt) ->
 def _put_aside(conn: sqlite3.Connection, blobs: Path, digest: str, quarantine: Path | None, done: Rebuilt) -> None:
     if conn.execute("SELECT 1 FROM gone WHERE digest = ?", (bytes.fromhex(digest),)).fetchone() is not None:
         return  # deleted on purpose; the sweep takes it
-    source = blobs / digest[:2] / digest[2:4] / digest
+    source = blobs / layout.blob_path(digest)
     done.unknown_bytes += source.stat().st_size
     done.unknown.add(digest)
     if quarantine is not None:

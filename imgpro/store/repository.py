@@ -22,6 +22,7 @@ import msgspec
 from blake3 import blake3
 
 from imgpro.errors import Action, BackupUnusable, TargetFault
+from imgpro.store.layout import blob_path
 from imgpro.store.target import Absent, Target
 
 LAYOUT: Final = 1
@@ -109,7 +110,7 @@ def _is_name(name: str) -> bool:
 
 def blob_name(digest: str) -> str:
     """Return where a blob lies at a place."""
-    return f"blobs/{digest[:2]}/{digest[2:4]}/{digest}"
+    return f"blobs/{blob_path(digest)}"
 
 
 class Repository:

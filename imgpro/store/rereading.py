@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -61,6 +62,15 @@ class Stopped(Exception):
     """Whoever asked does not want to know any more."""
 
 
+class NotWhole(Exception):
+    """A blob is not what its name says; `reason` is what the operating system said of one that cannot be read."""
+
+    def __init__(self, damage: Damage, reason: str) -> None:
+        super().__init__(damage, reason)
+        self.damage = damage
+        self.reason = reason
+
+
 def read_again(path: Path, digest: str, size: int | None, pace: Pace | None = None) -> Verdict:
     """Read the file at `path` and say whether it is the blob of `digest`, `size` bytes long where that is known.
 
@@ -85,6 +95,36 @@ def read_again(path: Path, digest: str, size: int | None, pace: Pace | None = No
         return _unreadable(error)
     finally:
         os.close(fd)
+
+
+def proven(path: Path, digest: str, size: int | None = None, *, forget: bool = False) -> Iterator[bytes]:
+    """Yield the bytes of a blob; raise NotWhole after the last piece, or before, if they are not what its name says.
+
+    `forget`: they need not stay in the page cache. Nothing about the file is changed.
+    """
+    try:
+        fd = os.open(path, _FLAGS)
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        raise NotWhole("missing" if gone else "unreadable", error.strerror or str(error)) from error
+    hasher, at = blake3(), 0
+    try:
+        while True:
+            try:
+                chunk = os.pread(fd, CHUNK_BYTES, at)
+            except OSError as error:
+                raise NotWhole("unreadable", error.strerror or str(error)) from error
+            if not chunk:
+                break
+            hasher.update(chunk)
+            at += len(chunk)
+            yield chunk
+        if forget:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+    if size not in (None, at) or hasher.hexdigest() != digest:
+        raise NotWhole("altered", "")
 
 
 def _open(path: Path) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from blake3 import blake3
 
 from imgpro.errors import Action, DataDirMissing, OperatorError, StorageFull
 from imgpro.forms import show_bytes
@@ -27,6 +26,7 @@ from imgpro.store.layout import (
 )
 from imgpro.store.quiet_threads import Stop, each
 from imgpro.store.repository import MOST_NAMED, Manifest, Repository, blob_name
+from imgpro.store.rereading import NotWhole, proven
 from imgpro.store.snapshot import blobs_of, file_chunks
 from imgpro.store.swapping import Swap
 from imgpro.store.target import Absent
@@ -56,6 +56,36 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     missing_images: int = 0
     missing: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+
+
+class _Tally:
+    """Counts where each original comes from: "here", "backup", or "" for nowhere."""
+
+    def __init__(self) -> None:
+        self.here = self.fetched = self.fetched_bytes = self.lost = 0
+        self.missing: list[str] = []
+
+    def note(self, digest: str, size: int, source: str) -> None:
+        if source == "here":
+            self.here += 1
+        elif source == "backup":
+            self.fetched += 1
+            self.fetched_bytes += size
+        else:
+            self.lost += 1
+            if len(self.missing) < MOST_NAMED:
+                self.missing.append(digest)
+
+    def in_outcome(self, outcome: Restored, missing_images: int) -> Restored:
+        return msgspec.structs.replace(
+            outcome,
+            here=self.here,
+            fetched=self.fetched,
+            fetched_bytes=self.fetched_bytes,
+            missing_blobs=self.lost,
+            missing_images=missing_images,
+            missing=tuple(self.missing),
+        )
 
 
 class Restoring:
@@ -99,28 +129,13 @@ class Restoring:
         fetch_database(self._repository, name, manifest, self._database, self._supported)
         for file in ("FORMAT", "secret.key"):
             self._repository.small(name, manifest, file)
-        here = fetched = fetched_bytes = lost = 0
-        missing: list[str] = []
+        tally = _Tally()
         with contextlib.closing(peek.quiet(self._database)) as conn:
             for digest, size, there in self._with_presence(conn):
-                if _size(self._here(digest)) == size:
-                    here += 1
-                elif there == size:
-                    fetched += 1
-                    fetched_bytes += size
-                else:
-                    lost += 1
-                    missing += [digest] if len(missing) < MOST_NAMED else []
-            images = _showing(conn, missing)
-        return msgspec.structs.replace(
-            self._outline(name, manifest),
-            here=here,
-            fetched=fetched,
-            fetched_bytes=fetched_bytes,
-            missing_blobs=lost,
-            missing_images=images,
-            missing=tuple(missing),
-        )
+                source = "here" if _size(self._here(digest)) == size else "backup" if there == size else ""
+                tally.note(digest, size, source)
+            images = _showing(conn, tally.missing)
+        return tally.in_outcome(self._outline(name, manifest), images)
 
     def _outline(self, name: str, manifest: Manifest) -> Restored:
         return Restored(
@@ -171,8 +186,7 @@ class Restoring:
         return self._root / blob_name(digest)
 
     def _stage_blobs(self, done: Restored) -> Restored:
-        here = fetched = fetched_bytes = lost = 0
-        missing: list[str] = []
+        tally = _Tally()
         with contextlib.closing(sqlite3.connect(self._database, isolation_level=None)) as conn:
             self._drop_unnamed(conn)
             conn.execute("PRAGMA synchronous = OFF")  # it is flushed as a whole, once it is complete
@@ -183,27 +197,15 @@ class Restoring:
                 self._with_presence(conn), self._stage_one, self._repository.target.parallel, self._stop
             ):
                 self._tell("", 1)
-                here += source == "here"
-                fetched += source == "backup"
-                fetched_bytes += size if source == "backup" else 0
                 if source == "":
-                    if lost % _CHECK_EVERY == 0:
+                    if tally.lost % _CHECK_EVERY == 0:
                         self._repository.check_there()
-                    lost += 1
                     queries_keeping.note_damage(conn, digest, "missing", now_ms)
-                    missing += [digest] if len(missing) < MOST_NAMED else []
+                tally.note(digest, size, source)
             conn.execute("COMMIT")
             self._stage.flush()
-            images = _showing_damaged(conn) if lost else 0
-        return msgspec.structs.replace(
-            done,
-            here=here,
-            fetched=fetched,
-            fetched_bytes=fetched_bytes,
-            missing_blobs=lost,
-            missing_images=images,
-            missing=tuple(missing),
-        )
+            images = _showing_damaged(conn) if tally.lost else 0
+        return tally.in_outcome(done, images)
 
     def _stage_one(self, wanted: tuple[str, int, int | None]) -> tuple[str, int, str]:
         """Stage one blob: from an earlier try, from what is here, else from the backup. Return which it was."""
@@ -300,15 +302,12 @@ def _unused_name(places: tuple[Path, ...]) -> str:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    hasher = blake3()
     try:
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(1024 * 1024):
-                hasher.update(chunk)
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    except OSError:
+        for _ in proven(path, digest, forget=True):
+            pass
+    except NotWhole:
         return False
-    return hasher.hexdigest() == digest
+    return True
 
 
 def _size(path: Path) -> int | None:

@@ -1,6 +1,7 @@
 """The place for backups that is a bucket of an S3-compatible object store. Knows nothing of what the files mean."""
 
 import contextlib
+import functools
 import os
 import queue
 import re
@@ -60,13 +61,22 @@ class S3Target:
         self._endpoint = _endpoint(settings)
         self._store_name = self._endpoint or f"Amazon S3 ({settings.s3_region})"
         _check_credentials(settings)
-        self._quick = self._client(settings, ANSWER_S, tries=3, patience_s=30)
-        self._bulk = self._client(settings, BULK_S, tries=6, patience_s=180)
+        self._settings = settings
         self._guard = threading.Lock()
         self._doomed: dict[str, None] = {}  # names to delete, in their order
         self._seen = False  # the bucket is there
         self._aborted = threading.Event()
         self._left: list[threading.Thread] = []  # calls that nobody waits for any more
+
+    # Made when they are needed: reading certificates takes milliseconds, and who only wants the name waits for none.
+
+    @functools.cached_property
+    def _quick(self) -> S3Store:
+        return self._client(ANSWER_S, tries=3, patience_s=30)
+
+    @functools.cached_property
+    def _bulk(self) -> S3Store:
+        return self._client(BULK_S, tries=6, patience_s=180)
 
     def describe(self) -> str:
         """Return the place as its user wrote it."""
@@ -255,7 +265,7 @@ class S3Target:
             # Not chained: the text holds the access key, and a log would show it.
             raise s3_faults.fault(text, self._name, self._store_name, doing) from None
 
-    def _client(self, settings: Backup, timeout_s: int, *, tries: int, patience_s: int) -> S3Store:
+    def _client(self, timeout_s: int, *, tries: int, patience_s: int) -> S3Store:
         retry: RetryConfig = {
             "max_retries": tries,
             "retry_timeout": timedelta(seconds=patience_s),
@@ -272,7 +282,7 @@ class S3Target:
             "user_agent": "imgpro",
         }
         config: S3Config = {
-            "region": settings.s3_region or "us-east-1",
+            "region": self._settings.s3_region or "us-east-1",
             # Amazon calls the other way old; many others, and its own certificates for names with dots, know no other.
             "virtual_hosted_style_request": not self._endpoint and "." not in self._bucket,
         }
@@ -285,7 +295,7 @@ class S3Target:
                 config=config,
                 client_options=client,
                 retry_config=retry,
-                credential_provider=_own_credentials(settings),
+                credential_provider=_own_credentials(self._settings),
             )
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from tests.archives import multiply
 from tests.browser import WATCH, Watch, until
 from tests.crash.disks import disk
-from tests.exports import HOSTILE, WORDS, by_name, change, check, copied, export, files, fill, here, index, rows_of
+from tests.exports import HOSTILE, WORDS, by_name, change, check, copied, export, files, filled, here, index, rows_of
 from tests.pictures import encoded, make_image
 from tests.servers import ROOT, UNLIMITED, running
 from tests.terminals import IMGPRO, Person
@@ -31,11 +31,7 @@ from tests.terminals import IMGPRO, Person
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     """A data directory with pictures of every kind that no server works on; not to be changed."""
-    data = tmp_path_factory.mktemp("shelf") / "data"
-    with running(data, UNLIMITED) as server:
-        fill(server)
-        assert server.stop() == 0
-    return data
+    return filled(tmp_path_factory.mktemp("shelf") / "data")
 
 
 @pytest.fixture(scope="module")

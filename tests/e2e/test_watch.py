@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.between import SWALLOW, between
+from tests.patience import comes_true
 from tests.servers import UNLIMITED, Server, running
 from tests.terminals import IMGPRO, Person, heed_signals
 
@@ -49,12 +50,7 @@ class Watch:
         return self._err.read_text()
 
     def wait(self, condition, timeout_s: float = 30.0) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        return True
+        return comes_true(condition, timeout_s)
 
     def wait_for_links(self, count: int) -> bool:
         """Wait for so many links, not counting those that were shown again."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from random import Random
 
@@ -130,18 +129,15 @@ async def test_a_bad_picture_is_fetched_back_from_wherever_backups_went(tmp_path
         await backups.create({"to": str(usb)}, Progress())
         await backups.create({}, Progress())
         flip(stored(nas)[0])  # the nearer copy is bad
-        target = tmp_path / "fetched"
-        assert await backups.fetch_blob(path.name, target)
-        assert target.read_bytes() == good
-        fd = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
-        try:
+        async with found.appliance.blobs.spool(10**6) as spool:
+            assert await backups.fetch(path.name, spool)
+            assert (await spool.finish()).path.read_bytes() == good
+        async with found.appliance.blobs.spool(10**6) as spool:
             flip(stored(usb)[0])
-            assert not await backups.fetch_blob(path.name, fd)
-            assert os.fstat(fd).st_size == 0
+            assert not await backups.fetch(path.name, spool)
+            assert spool.size == 0
             flip(stored(usb)[0])
-            assert await backups.fetch_blob(path.name, fd)
-        finally:
-            os.close(fd)
+            assert await backups.fetch(path.name, spool)
         path.unlink()
         outcome = await found.appliance.healing.judge(path.name)
         assert outcome is not None

@@ -4,6 +4,7 @@
 const AT_ONCE = 300; // pieces that are read without being asked for
 const MOST_FACETS = 200;
 const SWIPE_PX = 60;
+const BELOW = 20; // pixels that stay free under a picture that gets the keyboard
 const id = (name) => document.getElementById(name);
 const count = (number) => number.toLocaleString();
 const pieces = []; // by number; each holds its records, the oldest first
@@ -14,16 +15,6 @@ let allowed = AT_ONCE;
 let shown = 0; // pieces that are in the grid, counted from where the order begins
 let turn = 0; // which of the calls to `read` is the last
 let broken = "";
-
-function make(tag, properties = {}, ...inside) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-")) element.setAttribute(name, value);
-    else element[name] = value;
-  }
-  element.append(...inside);
-  return element;
-}
 
 function size(bytes) {
   const units = ["bytes", "KB", "MB", "GB", "TB"];
@@ -212,36 +203,16 @@ function drawn(heading, y) {
 
 const grid = new Grid(id("grid"), { build, start, stop, drawn });
 
-function focus(index) {
-  const row = grid.rowOf(index);
-  const top = grid.top() + row.top;
-  if (top - TITLE < scrollY) scrollTo(0, top - TITLE - 8);
-  else if (top + row.height > scrollY + innerHeight - 20) scrollTo(0, top + row.height - innerHeight + 20);
-  grid.active = grid.items[index];
-  grid.draw();
-  grid.tiles.get(grid.active.id)?.firstChild.focus({ preventScroll: true });
-}
-
-// The picture that lies above (-1) or below (1) another.
-function beside(index, step) {
-  const here = grid.rowOf(index);
-  const there = grid.rows[grid.rows.indexOf(here) + step];
-  if (!there) return index;
-  const middles = (row) => [...grid.columns(row)].map(([number, x, width]) => [number, x + width / 2]);
-  const [, middle] = middles(here).find(([number]) => number === index);
-  return middles(there).reduce((best, one) => (Math.abs(one[1] - middle) < Math.abs(best[1] - middle) ? one : best))[0];
-}
-
 id("grid").addEventListener("keydown", (event) => {
   const tile = event.target.closest(".tile");
   if (!tile || event.ctrlKey || event.altKey || event.metaKey) return;
   const here = grid.place(tile.record.id);
   const steps = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: grid.items.length - 1 };
   const lines = { ArrowUp: -1, ArrowDown: 1 };
-  const to = event.key in steps ? steps[event.key] : event.key in lines ? beside(here, lines[event.key]) : -1;
+  const to = event.key in steps ? steps[event.key] : event.key in lines ? beside(grid, here, lines[event.key]) : -1;
   if (to < 0 || to >= grid.items.length) return;
   event.preventDefault();
-  focus(to);
+  focus(grid, to, BELOW);
 });
 
 // One picture in the whole window. Its id is the fragment of the address, so that going back closes it.
@@ -306,7 +277,7 @@ viewer.addEventListener("close", () => {
   if (location.hash.length > 1) history.replaceState(null, "", "#");
   glass.replaceChildren();
   const at = looked ? grid.place(looked.id) : -1;
-  if (at >= 0) focus(at);
+  if (at >= 0) focus(grid, at, BELOW);
   looked = null;
 });
 

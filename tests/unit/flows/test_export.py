@@ -15,7 +15,7 @@ from imgpro.flows.export_index import Choice
 from imgpro.flows.export_plan import Source
 from imgpro.store.layout import read_marker
 from imgpro.store.queries_export import Pictures
-from tests.exports import by_name, change, check, copied, delete, files, fill, here, index
+from tests.exports import by_name, change, check, copied, delete, files, filled, here, index
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, running
 
@@ -23,11 +23,7 @@ from tests.servers import UNLIMITED, running
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     """A data directory with pictures of every kind, not to be changed."""
-    data = tmp_path_factory.mktemp("shelf") / "data"
-    with running(data, UNLIMITED) as server:
-        fill(server)
-        assert server.stop() == 0
-    return data
+    return filled(tmp_path_factory.mktemp("shelf") / "data")
 
 
 @pytest.fixture
