@@ -216,8 +216,12 @@ class RangeNotSatisfiable(ImgproError):
 
 
 class ValidationError(ImgproError):
-    """A field has a value that is not allowed; `details` names each of them."""
+    """A field has a value that is not allowed; `details` names each of them.
 
+    `why` tells more, where only the operator may know; it is never part of an answer.
+    """
+
+    why: str = ""
     status = 422
     code = "validation_error"
     message = "Some fields are not valid."

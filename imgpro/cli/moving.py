@@ -19,6 +19,7 @@ from imgpro.cli.taking_over import Taking
 from imgpro.errors import OperatorError, SourceUnusable, StorageFault
 from imgpro.movers.found import Found, LeftOut, Source
 from imgpro.sources import load
+from imgpro.store.seen_keys import SeenKeys
 
 AT_ONCE: Final = 4
 INTERRUPTED: Final = 130
@@ -27,6 +28,7 @@ BATCH_BYTES: Final = 40_000  # of a question; the server reads 64 KB
 SHOWN_CHARS: Final = 200
 PAUSES_S: Final = (1.0, 3.0, 10.0, 30.0, 60.0)
 LONGEST_PAUSE_S: Final = 300.0
+_CHANGED: Final = "Its bytes are no longer those that were exported."
 _LATER: Final = ("429", "503", "slowly")
 
 
@@ -68,9 +70,8 @@ class Moving:
         self._faults: list[BaseException] = []
         self._total = 0
         self._max_bytes = 0
-        self._digests: set[int] = set()  # of what a dry run has seen
-        self._links: set[int] = set()
-        self._lock = threading.Lock()
+        self._digests = SeenKeys()  # of what a dry run has seen
+        self._links = SeenKeys()
 
     def go(self) -> None:
         """Do it. Raises what stops it."""
@@ -144,9 +145,8 @@ class Moving:
     def _twice(self, one: Fitted) -> Iterator[str]:
         """Yield what a dry run finds about addresses that two pictures claim."""
         for link in one.incoming.old_links:
-            if hash(link.path) in self._links:
+            if not self._links.add(hash(link.path)):
                 yield f"{link.path} leads to another picture already."
-            self._links.add(hash(link.path))
 
     # In the threads that send
 
@@ -195,6 +195,8 @@ class Moving:
             return self._carrier.bring(_dated(one), (None, lambda: self._watched(pieces())))
         with PictureFile(one.found.path) as file:
             self._look_at(file)
+            if one.found.digest and file.digest() != one.found.digest:
+                raise SourceUnusable(_CHANGED)
             incoming = _dated(one)
             body: Body = (file.size, lambda: self._watched(file.chunks()))
             return self._carrier.bring(incoming, body)
@@ -204,16 +206,15 @@ class Moving:
         if one.found.path:
             with PictureFile(one.found.path) as file:
                 self._look_at(file)
-                twin = self._is_twin(one, file.digest())
+                digest = file.digest()
+                if one.found.digest not in ("", digest):
+                    raise SourceUnusable(_CHANGED)
+                twin = self._is_twin(one, digest)
         self._report.would_bring(one.incoming.item, one.notes, twin=twin)
 
     def _is_twin(self, one: Fitted, digest: str) -> bool:
         """Tell whether a picture of the same bytes is here, or came before in this source."""
-        number = int(digest[:15], 16)
-        with self._lock:
-            seen = number in self._digests
-            self._digests.add(number)
-        if seen:
+        if not self._digests.add(int(digest[:15], 16)):
             return True
         item = {"item": one.incoming.item, "account": one.incoming.account, "digest": digest}
         row = self._carrier.ask("bring-in-look", {"source": self._source.name, "items": [item]})["items"][0]

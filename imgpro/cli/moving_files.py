@@ -21,13 +21,16 @@ HEAD_BYTES: Final = 65_536
 
 
 class PictureFile:
-    """An open file of `size` bytes, for the length of a `with`. Raises SourceUnusable, with the reason to tell."""
+    """An open file of `size` bytes, for the length of a `with`. Raises SourceUnusable, with the reason to tell.
+
+    `path` is absolute and without links: none is followed that somebody put there since it was looked at.
+    """
 
     def __init__(self, path: str) -> None:
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd = _opened(path)
         except OSError as error:
-            linked = error.errno == errno.ELOOP
+            linked = error.errno in (errno.ELOOP, errno.ENOTDIR)
             reason = "It is a symbolic link." if linked else f"It cannot be read: {error.strerror}."
             raise SourceUnusable(reason) from None
         found = os.fstat(self._fd)
@@ -74,3 +77,17 @@ class PictureFile:
         for chunk in self.chunks():
             hasher.update(chunk)
         return hasher.hexdigest()
+
+
+def _opened(path: str) -> int:
+    """Open a file folder by folder. Raises OSError, also where one of them is a link."""
+    *folders, name = path.lstrip("/").split("/")
+    at = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+    finally:
+        os.close(at)

@@ -11,7 +11,7 @@ from imgpro.cli.taking_over import Taking
 from imgpro.errors import Action, OperatorError
 from imgpro.flows.bring_in import Incoming
 from imgpro.flows.email_address import parse_email
-from imgpro.flows.fitting import fit_album, fit_date, fit_description, fit_name, fit_tags
+from imgpro.flows.fitting import fit_album, fit_date, fit_description, fit_name, fit_removed, fit_tags
 from imgpro.flows.old_links import as_kept
 from imgpro.flows.options import parse_namespace
 from imgpro.model import OldLink
@@ -19,6 +19,7 @@ from imgpro.movers.found import Found, LeftOut
 
 Ask = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 
+_SHOWN_CHARS: Final = 100
 _NOT_HERE: Final = "There is no account"
 
 
@@ -94,7 +95,7 @@ class Judge:
                 old_links=self._links(found.old_links, notes),
                 id=found.id,
                 origin=found.origin,
-                metadata_removed=found.metadata_removed,
+                metadata_removed=fit_removed(found.metadata_removed, notes),
             ),
             tuple(notes),
         )
@@ -111,7 +112,8 @@ class Judge:
         try:
             return parse_email(there)
         except ValueError:
-            return LeftOut(there, f"It is {there}'s there; --map {there}=EMAIL, or --to EMAIL, says whose it is here.")
+            who = there if len(there) <= _SHOWN_CHARS else f"{there[:_SHOWN_CHARS]}…"
+            return LeftOut(there, f"It is {who}'s there; --map {who}=EMAIL, or --to EMAIL, says whose it is here.")
 
     def _links(self, links: tuple[OldLink, ...], notes: list[str]) -> tuple[OldLink, ...]:
         if not self._taking.keep_links:

@@ -1,16 +1,17 @@
 """Pictures that wait to be brought. Those that are fetched from other servers wait until their host is free."""
 
+import re
 import threading
 import time
 from collections import Counter, OrderedDict
 from typing import Final
-from urllib.parse import urlsplit
 
 from imgpro.cli.moving_judge import Fitted
 
 FILES_WAITING: Final = 64
 URLS_WAITING: Final = 1_000  # so that a host that has to be waited for does not keep others from their turn
 PER_HOST: Final = 2
+_AUTHORITY_END: Final = re.compile(r"[/?#\\]")
 
 
 class Waiting:
@@ -18,7 +19,8 @@ class Waiting:
 
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
-        self.host = urlsplit(fitted.incoming.url).netloc.rpartition("@")[2].lower()
+        # By hand: what is no address is for the server to refuse.
+        self.host = _AUTHORITY_END.split(fitted.incoming.url.partition("://")[2], 1)[0].rpartition("@")[2].lower()
         self.tries = 0
 
 

@@ -16,6 +16,7 @@ Outcome = Literal["brought", "would_bring", "there", "left_out"]
 
 MAX_REASONS: Final = 40
 MAX_NAMES: Final = 5
+MAX_SHOWN_CHARS: Final = 200
 
 
 class Report:
@@ -103,7 +104,7 @@ class Report:
         for reason, names in self._reasons.items():
             count = self._reason_counts[reason]
             more = f" and {count - len(names):,} more" if count > len(names) else ""
-            note(f"left out: {', '.join(names)}{more}: {reason}")
+            note(f"left out: {', '.join(map(_short, names))}{more}: {reason}")
         given = self._taking.report is not None or self._taking.as_json
         raise DoneInPart(
             f"{self.counts['left_out']:,} of {self.done:,} pictures were left out.",
@@ -121,3 +122,7 @@ class Report:
                 self._file.write(line + "\n")
             if self._taking.as_json:
                 click.echo(line)
+
+
+def _short(item: str) -> str:
+    return item if len(item) <= MAX_SHOWN_CHARS else f"{item[:MAX_SHOWN_CHARS]}…"

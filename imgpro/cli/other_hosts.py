@@ -103,7 +103,7 @@ def lychee(files: Path, database: Path, at: str, *, by_mail: bool, taking: Takin
 
 
 @click.command("pictshare")
-@_files_option("PictShare's folder data.")
+@_files_option("PictShare's folder data (of version 2: upload).")
 @taking_over(keeps_links=True)
 def pictshare(files: Path, taking: Taking) -> None:
     """Take pictures over from PictShare (2, 3).

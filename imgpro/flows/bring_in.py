@@ -198,6 +198,9 @@ class BringIn(msgspec.Struct):
                 async for chunk in fetched.chunks:
                     await arrival.write(chunk)
                 return fetched.name
+        except ValidationError as problem:
+            # To a stranger all that cannot be reached looks alike; who may speak here may know.
+            raise ValidationError(" ".join(filter(None, (problem.message, problem.why)))) from None
         except FetchFailed as problem:
             slow = isinstance(problem, FetchTimedOut)
             problem.details = {"answered": "slowly" if slow else str(problem.answered), "wait_s": str(problem.wait_s)}

@@ -33,6 +33,12 @@ CHUNK_BYTES: Final = 65_536
 _URL = re.compile(r"https?://([^\s\\\x00-\x20\x7f/?#]+)[^\s\\\x00-\x20\x7f]*", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_FORBIDDEN: Final = "this address may not be fetched from"
+_ODD: Final = "It is no address of a picture, or one with a login in it."
+_NOT_ALLOWED: Final = (
+    "It is this server's, or no public one: imports.private_networks names networks that may be asked."
+)
+_SILENT: Final = "Nothing answers there."
 _UNUSABLE: Final = "Must be the http or https address of a picture on a public server that answers."
 
 
@@ -116,8 +122,10 @@ class Fetcher:
     async def _get(self, session: aiohttp.ClientSession, target: URL) -> aiohttp.ClientResponse:
         try:
             return await session.get(target, allow_redirects=False)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, ValueError):
-            raise _unusable() from None
+        except aiohttp.ClientConnectorError as error:
+            raise _unusable(_NOT_ALLOWED if _FORBIDDEN in str(error.os_error) else _SILENT) from None
+        except (aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, ValueError):
+            raise _unusable(_SILENT) from None
 
     def _next_hop(self, response: aiohttp.ClientResponse) -> URL:
         location = response.headers.get("Location", "")
@@ -130,22 +138,24 @@ class Fetcher:
     def _parse(self, url: str) -> URL:
         match = _URL.fullmatch(url)
         if match is None or len(url) > MAX_URL_CHARS or "@" in match[1]:
-            raise _unusable()
+            raise _unusable(_ODD)
         try:
             target = URL(url)
             port = target.port
         except ValueError:
-            raise _unusable() from None
+            raise _unusable(_ODD) from None
         host = target.host or ""
-        if not host or "%" in host or port not in self._settings.ports:
-            raise _unusable()
+        if not host or "%" in host:
+            raise _unusable(_ODD)
+        if port not in self._settings.ports:
+            raise _unusable(f"Port {port} is not among imports.ports.")
         return target.with_fragment(None)
 
     def _make_socket(self, info: tuple[Any, ...]) -> socket.socket:
         family, kind, proto, _, address = info
         host, port = address[0], address[1]
         if not may_fetch(host, self._private) or (port in self.own_ports and _is_here(host)):
-            raise _Forbidden("this address may not be fetched from")
+            raise _Forbidden(_FORBIDDEN)
         return socket.socket(family, kind, proto)
 
 
@@ -154,8 +164,11 @@ def _is_here(host: str) -> bool:
     return address is not None and is_own(address)
 
 
-def _unusable() -> ValidationError:
-    return ValidationError("The address cannot be imported.", None, {"url": _UNUSABLE})
+def _unusable(why: str) -> ValidationError:
+    """Return the one answer for all that may not or cannot be reached; the operator may know which it was."""
+    problem = ValidationError("The address cannot be imported.", None, {"url": _UNUSABLE})
+    problem.why = why
+    return problem
 
 
 def _check_answer(response: aiohttp.ClientResponse) -> None:

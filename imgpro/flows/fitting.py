@@ -21,6 +21,8 @@ from imgpro.flows.options import (
 from imgpro.store.queries import MAX_TAGS
 
 MAX_NAMESPACE_CHARS: Final = 64
+MAX_REMOVED: Final = 32
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _SHOWN_CHARS: Final = 40
 # What taking the accents off leaves as it is, and what people write for it.
 _LETTERS: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "œ": "oe", "đ": "d", "ł": "l", "ı": "i", "þ": "th"})
@@ -83,6 +85,15 @@ def fit_description(text: str, notes: list[str]) -> str:
         notes.append(f"The description was cut to {MAX_DESCRIPTION_CHARS} characters.")
     cut = text.encode("utf-8", "replace").decode()[:MAX_DESCRIPTION_CHARS]
     return parse_options({"description": cut}).description
+
+
+def fit_removed(kinds: Iterable[str], notes: list[str]) -> tuple[str, ...]:
+    """Return which kinds of private data were taken out of a file before: words such as an export of ours has."""
+    told = tuple(dict.fromkeys(kinds))
+    found = tuple(kind for kind in told if _KIND.fullmatch(kind))[:MAX_REMOVED]
+    if len(found) < len(told):
+        notes.append(f"Of {len(told)} kinds of removed data that it names, {len(told) - len(found)} were dropped.")
+    return found
 
 
 def fit_date(text: str, notes: list[str]) -> str | None:

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from imgpro.errors import Action, SourceUnusable
-from imgpro.movers.rows import Rows
+from imgpro.movers.rows import BOM, MAX_LINE_BYTES, MAX_VALUE_BYTES, Rows
 
 HEADS: Final = (b"-- MariaDB dump", b"-- MySQL dump", b"/*M!", b"-- phpMyAdmin SQL Dump")
 _SAYS_WHEN_COMPLETE: Final = HEADS[:2]
 _END: Final = b"-- Dump completed"
+# phpMyAdmin says it otherwise, unless it was told not to.
+_BEGIN_TRANSACTION: Final = b"START TRANSACTION;"
+_COMMIT: Final = b"COMMIT;"
 _PIECE: Final = 64 * 1024
 _CHUNK: Final = 1024 * 1024
-_MAX_ROW: Final = 64 * 1024 * 1024
 
+_NAMES: Final = re.compile(rb"(?:/\*!\d+ )?SET NAMES '?([A-Za-z0-9]+)")
+_READ_AS_THEY_ARE: Final = (b"utf8", b"utf8mb3", b"utf8mb4", b"binary", b"ascii")
+_ANSI: Final = re.compile(rb'(?:CREATE TABLE|INSERT INTO) (?:IF NOT EXISTS )?"')
 _USE: Final = re.compile(rb"USE `([^`]+)`;")
 _CREATE: Final = re.compile(rb"CREATE TABLE (?:IF NOT EXISTS )?(?:`[^`]+`\.)?`([^`]+)` \(")
 _COLUMN: Final = re.compile(rb"\s*`([^`]+)` ")
@@ -25,8 +30,10 @@ _INSERT: Final = re.compile(
     rb"(?:INSERT|REPLACE)(?: IGNORE)? INTO (?:`[^`]+`\.)?`([^`]+)` (?:\(((?:`[^`]+`[, ]*)+)\) )?VALUES"
 )
 _ROW: Final = re.compile(rb"\s*\(")
+# Possessive: a value full of escapes would have its places to go back to remembered, a hundred bytes for each.
 _VALUE: Final = re.compile(
-    rb"\s*(?:(NULL)|(?:_[a-z0-9]+ ?)?'([^'\\]*(?:(?:\\.|'')[^'\\]*)*)'|0x([0-9A-Fa-f]+)|([-+]?[0-9][0-9.eE+-]*))"
+    rb"\s*(?:(NULL)|(?:_[a-z0-9]+ ?)?'([^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+)'"
+    rb"|(?:_[a-z0-9]+ )?(?:0x([0-9A-Fa-f]+)|[xX]'([0-9A-Fa-f]*)'|b'([01]{1,64})')|([-+]?[0-9][0-9.eE+-]*))"
     rb"\s*([,)])",
     re.DOTALL,
 )
@@ -49,16 +56,16 @@ class MysqlDump:
         complete = True
         with self._path.open("rb") as file:
             while line := file.readline(_PIECE):
-                if line.startswith(_SAYS_WHEN_COMPLETE):
+                self._refuse(line)
+                if line.removeprefix(BOM).startswith(_SAYS_WHEN_COMPLETE) or line.startswith(_BEGIN_TRANSACTION):
                     complete = False
-                elif line.startswith(_END):
+                elif line.startswith((_END, _COMMIT)):
                     complete = True
                 elif used := _USE.match(line):
                     schema = used[1]
                 elif line.startswith(b"CREATE TABLE ") and (created := _CREATE.match(line)):
                     table = _text(created[1]).lower()
-                    if table in self._wanted and schemas.setdefault(table, schema) != schema:
-                        raise self._ambiguous(table, schemas[table], schema)
+                    self._place(schemas, table, schema)
                     columns[table] = self._columns(file, table)
                     yield Rows(table, columns[table], iter(()))
                 elif inserted := _INSERT.match(line):
@@ -66,6 +73,7 @@ class MysqlDump:
                     named = inserted[2] and tuple(
                         _text(name).lower() for name in re.findall(rb"`([^`]+)`", inserted[2])
                     )
+                    self._place(schemas, table, schema)
                     if table in self._wanted:
                         file.seek(inserted.end() - len(line), 1)
                         yield Rows(table, *self._inserted(file, table, named or columns.get(table, ())))
@@ -75,12 +83,26 @@ class MysqlDump:
         if not complete:
             raise SourceUnusable(f"{self._path} is cut short: its last line is not that of a complete dump.")
 
-    def _ambiguous(self, table: str, *schemas: bytes) -> SourceUnusable:
-        names = " and ".join(_text(schema) for schema in schemas)
-        return SourceUnusable(
-            f"{self._path} holds several databases, and {table} is in {names}.",
-            Action("fix", label="Dump the one database of this host alone"),
-        )
+    def _refuse(self, line: bytes) -> None:
+        """Raise SourceUnusable for what cannot be read, though MariaDB or MySQL may write it."""
+        if (said := _NAMES.match(line)) and said[1].lower() not in _READ_AS_THEY_ARE:
+            raise SourceUnusable(
+                f"{self._path} is written in {_text(said[1])}, and is read as UTF-8 only.",
+                Action("fix", label="Make the dump with --default-character-set=utf8mb4"),
+            )
+        if _ANSI.match(line):
+            raise SourceUnusable(
+                f"{self._path} was made with --compatible=ansi.",
+                Action("fix", label="Make the dump without that option"),
+            )
+
+    def _place(self, schemas: dict[str, bytes], table: str, schema: bytes) -> None:
+        """Take note of the database that a table is in. Raises SourceUnusable where it is in another, too."""
+        if table in self._wanted and schemas.setdefault(table, schema) != schema:
+            raise SourceUnusable(
+                f"{self._path} holds several databases, and {table} is in {_text(schemas[table])} and {_text(schema)}.",
+                Action("fix", label="Dump the one database of this host alone"),
+            )
 
     def _columns(self, file: BinaryIO, table: str) -> tuple[str, ...]:
         names: list[str] = []
@@ -127,7 +149,7 @@ class _Scanner:
         while True:
             found = self._match(_VALUE)
             values.append(_value(found))
-            if found[5] == b")":
+            if found[7] == b")":
                 break
         if len(values) != self._width:
             raise SourceUnusable(
@@ -139,7 +161,7 @@ class _Scanner:
         """Return what stands next, reading on as long as it may be that only its end is missing."""
         while (found := pattern.match(self._buffer, self._at)) is None:
             waiting = len(self._buffer) - self._at
-            more = self._file.read(max(_CHUNK, waiting)) if waiting <= _MAX_ROW else b""
+            more = self._file.read(max(_CHUNK, waiting)) if waiting <= MAX_LINE_BYTES else b""
             if not more:
                 where = self._file.tell() - waiting
                 reason = f"a row of {self._table} is not as a dump writes it, or cut short, near byte {where}."
@@ -153,11 +175,14 @@ def _value(found: re.Match[bytes]) -> str | None:
     if found[1]:
         return None
     if found[2] is not None:
-        raw = found[2]
+        raw = found[2][:MAX_VALUE_BYTES]
         return _text(_ESCAPE.sub(_unescaped, raw) if b"\\" in raw or b"'" in raw else raw)
-    if found[3] is not None:
-        return _text(bytes.fromhex(found[3].decode("ascii").zfill(len(found[3]) + len(found[3]) % 2)))
-    return _text(found[4])
+    if (digits := found[3] or found[4]) is not None:
+        digits = digits[:MAX_VALUE_BYTES]
+        return _text(bytes.fromhex(digits.decode("ascii").zfill(len(digits) + len(digits) % 2)))
+    if found[5] is not None:
+        return str(int(found[5], 2))
+    return _text(found[6])
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from imgpro.errors import Action, SourceUnusable
-from imgpro.movers.rows import MAX_LINE_BYTES, Rows
+from imgpro.movers.rows import MAX_LINE_BYTES, MAX_VALUE_BYTES, Rows
 
 HEAD: Final = b"-- PostgreSQL database dump"
 HEAD_OF_ALL: Final = b"-- PostgreSQL database cluster dump"
 _END: Final = HEAD + b" complete"
 _NAME: Final = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_COPY: Final = re.compile(rf"COPY (?:{_NAME}\.)?({_NAME}) \((.*)\) FROM stdin;")
+_COPY: Final = re.compile(rf"COPY (?:({_NAME})\.)?({_NAME}) \((.*)\) FROM stdin;")
 _INSERT: Final = re.compile(rf"INSERT INTO (?:{_NAME}\.)?({_NAME}) ")
+_ENCODING: Final = re.compile(rb"SET client_encoding = '([^']*)';")
+_READ_AS_THEY_ARE: Final = (b"UTF8", b"SQL_ASCII")
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
 _LETTERS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _PIECE: Final = 64 * 1024
@@ -34,6 +36,7 @@ class PostgresDump:
         self._wanted = wanted
         self._bytes_of = bytes_of
         self._line = 0
+        self._places: dict[str, str] = {}  # where each wanted table was, with its schema
 
     def tables(self) -> Iterator[Rows]:
         """Yield the tables. Raises SourceUnusable if the dump is cut short or of another kind."""
@@ -47,16 +50,28 @@ class PostgresDump:
                     yield self._block(file, found)
                 elif line.startswith(b"INSERT INTO "):
                     self._refuse_inserts(line)
+                elif (said := _ENCODING.match(line)) and said[1] not in _READ_AS_THEY_ARE:
+                    raise SourceUnusable(
+                        f"{self._path} is written in {said[1].decode('ascii', 'replace')}, and is read as UTF-8 only.",
+                        Action("fix", label="Make the dump with --encoding=UTF8"),
+                    )
                 self._finish(file, line)
         if not complete:
             raise SourceUnusable(f"{self._path} is cut short: its last line is not that of a complete dump.")
 
     def _block(self, file: BinaryIO, head: re.Match[str]) -> Rows:
-        table = _bare(head[1])
-        columns = tuple(_bare(name) for name in re.findall(_NAME, head[2]))
+        schema, name = head[1] or "", head[2]
+        table = _bare(name)
+        columns = tuple(_bare(name) for name in re.findall(_NAME, head[3]))
         if table not in self._wanted:
             self._skip(file, table)
             return Rows(table, columns, iter(()))
+        place = f"{schema}.{name}" if schema else name
+        if self._places.setdefault(table, place) != place:
+            label = f"Dump the schema of this host alone, as with `pg_dump --schema={schema or 'public'}`"
+            raise SourceUnusable(
+                f"{self._path} holds both {self._places[table]} and {place}.", Action("fix", label=label)
+            )
         if self._bytes_of[0] == table:
             return Rows(table, columns, self._placed(file, table, columns))
         lines = self._lines(file, table)
@@ -100,11 +115,10 @@ class PostgresDump:
             yield (*values[:-1], None if data.rstrip(b"\r\n") == b"\\N" else f"{offset}:{length}")
 
     def _values(self, line: bytes, table: str, width: int) -> tuple[str | None, ...]:
-        fields = line.split(b"\t")
+        fields = line.split(b"\t", width)
         if len(fields) != width:
-            raise SourceUnusable(
-                f"{self._path}, line {self._line}: {len(fields)} values where {table} has {width} columns."
-            )
+            count = line.count(b"\t") + 1
+            raise SourceUnusable(f"{self._path}, line {self._line}: {count} values where {table} has {width} columns.")
         return tuple(_value(field) for field in fields)
 
     def _finish(self, file: BinaryIO, line: bytes) -> None:
@@ -152,6 +166,7 @@ def _bare(name: str) -> str:
 def _value(field: bytes) -> str | None:
     if field == b"\\N":
         return None
+    field = field[:MAX_VALUE_BYTES]
     if b"\\" in field:
         field = _ESCAPE.sub(_unescaped, field)
     return field.decode("utf-8", "replace")

@@ -1,14 +1,17 @@
 """What `imgpro export` wrote, to be taken back as it was: same links, same dates, same owners."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from imgpro.errors import SourceUnusable
 from imgpro.flows.export_index import INDEX, Exported, read_index
 from imgpro.movers.found import Found, LeftOut
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class ExportFolder:
@@ -47,6 +50,8 @@ class ExportFolder:
         path = self._inside(one.file)
         if path is None:
             return LeftOut(one.id, "Its file lies outside of the export.")
+        if not _DIGEST.fullmatch(one.digest):
+            return LeftOut(one.id, "What the index has as its digest is none.")
         return Found(
             item=one.id,
             path=path,
@@ -71,8 +76,9 @@ class ExportFolder:
         inside = PurePosixPath(file)
         if inside.is_absolute() or ".." in inside.parts or "\0" in file:
             return None
-        root, path = os.path.realpath(self._root), os.path.join(self._root, *inside.parts)
-        return path if os.path.realpath(path).startswith(root.rstrip("/") + "/") else None
+        root = os.path.realpath(self._root)
+        path = os.path.realpath(os.path.join(root, *inside.parts))
+        return path if path.startswith(root.rstrip("/") + "/") else None
 
 
 def is_export(root: Path) -> bool:

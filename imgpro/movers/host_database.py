@@ -11,15 +11,19 @@ from imgpro.errors import Action, SourceUnusable
 from imgpro.movers import dump_mysql, dump_postgres
 from imgpro.movers.dump_mysql import MysqlDump
 from imgpro.movers.dump_postgres import PostgresDump
-from imgpro.movers.rows import MAX_VALUE_CHARS, Rows
+from imgpro.movers.rows import BOM, MAX_VALUE_CHARS, Rows
 from imgpro.store import foreign_sqlite
 from imgpro.store.staged_rows import StagedRows
 
 Columns = Mapping[str, Sequence[str]]  # by table, all in lower case
 
 _HEAD_BYTES: Final = 4096
+_MAX_NAMES: Final = 1_000
+_MAX_NAME_CHARS: Final = 80
 _SQLITE: Final = b"SQLite format 3\0"
 _CUSTOM: Final = b"PGDMP"
+_TAR: Final = (257, b"ustar")
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd", b"PK\x03\x04")
 
 
@@ -85,6 +89,14 @@ class HostDatabase:
                 ),
             )
 
+    def need_columns(self, table: str, *columns: str) -> None:
+        """Raise SourceUnusable unless a table tells these things, without which private pictures would be public."""
+        if not self.has(table, *columns):
+            raise SourceUnusable(
+                f"{self.path}: the table {self._prefix}{table} has no column {' and '.join(columns)}.",
+                Action("fix", label="Name a dump of the whole database"),
+            )
+
     def index(self, table: str, *columns: str) -> None:
         """Make look-ups by `columns` quick."""
         self._staged.index(table, *columns)
@@ -108,7 +120,8 @@ class HostDatabase:
         for found in dump.tables():
             table = found.table.removeprefix(self._prefix)
             if not found.table.startswith(self._prefix) or table not in self._wanted:
-                self._others.add(found.table)
+                if len(self._others) < _MAX_NAMES:
+                    self._others.add(found.table[:_MAX_NAME_CHARS])
                 continue
             self._there.setdefault(table, set()).update(found.columns)
             self._staged.add(table, self._picked(table, found.columns, found.rows))
@@ -145,13 +158,18 @@ def kind_of(path: Path) -> str:
         raise SourceUnusable(f"{path} cannot be read: {error.strerror}.") from None
     if head.startswith(_SQLITE):
         return "sqlite"
-    if head.startswith(_CUSTOM):
+    if head.startswith(_CUSTOM) or head[_TAR[0] :].startswith(_TAR[1]):
         raise SourceUnusable(
-            f"{path} is a dump in pg_dump's own format.",
+            f"{path} is a dump in pg_dump's own format, or a tar.",
             Action("fix", label=f"`pg_restore --file=plain.sql {path}`, and name plain.sql instead"),
         )
     if head.startswith(_PACKED):
         raise SourceUnusable(f"{path} is packed.", Action("fix", label="Unpack it, and name what was in there"))
+    if head.startswith(_UTF16):
+        raise SourceUnusable(
+            f"{path} is written in UTF-16, as PowerShell's > does.",
+            Action("fix", label="Have the dump program write the file itself: pg_dump --file, mysqldump --result-file"),
+        )
     if dump_postgres.HEAD_OF_ALL in head:
         raise SourceUnusable(
             f"{path} is a dump of all databases of a server.", Action("fix", label="Dump the one with pg_dump")
@@ -160,7 +178,7 @@ def kind_of(path: Path) -> str:
         return "postgres"
     if any(mark in head for mark in dump_mysql.HEADS) or b"\nCREATE TABLE `" in head or b"\nINSERT INTO `" in head:
         return "mysql"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+    if head.removeprefix(BOM).lstrip().startswith(b"{"):
         return "json"
     raise SourceUnusable(
         f"{path} is neither a database of SQLite nor a plain dump of PostgreSQL, MariaDB or MySQL.",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from imgpro.errors import Action, SourceUnusable
+from imgpro.movers.folder import item_name
 
 OUTSIDE: Final = "Its path leads out of the folder of files."
 MISSING: Final = "Its file is not there."
@@ -22,6 +23,7 @@ class HostFiles:
             )
         self.folder = folder
         self._real = os.path.realpath(folder)
+        self.name = item_name(os.fsencode(self._real))  # as text that no other folder has
 
     def find(self, path: str) -> str:
         """Return the file at `path` below the folder. Raises NotThere."""

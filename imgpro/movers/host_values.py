@@ -1,14 +1,19 @@
 """Makes times, truths, texts and addresses of what the databases of other hosts hold. Knows no host."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
 from imgpro.model import LeadsTo, OldLink
 
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d{1,9})? ?(Z|[+-]\d\d(?::?\d\d)?)?")
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d{1,9})? ?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
+_DIGITS: Final = re.compile(r"\d{1,14}", re.ASCII)
+_WHOLE: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _LATEST_S: Final = 4_102_444_800  # 2100: larger numbers are milliseconds
+_TAG_CHARS: Final = 200
+_MOST_TAGS: Final = 500
 _KINDS: Final = {"video": "a video", "audio": "a sound", "text": "a text"}
 
 
@@ -16,7 +21,7 @@ def moment(value: str | None) -> int | None:
     """Return Unix ms of a time as databases write it, without a zone in UTC; None for none, or what is no time."""
     if not value:
         return None
-    if value.isdigit() and len(value) <= 14:
+    if _DIGITS.fullmatch(value):
         number = int(value)
         return number if number > _LATEST_S else number * 1000
     found = _TIME.fullmatch(value.strip())
@@ -36,7 +41,10 @@ def moment(value: str | None) -> int | None:
 def iso(value: str | None) -> str:
     """Return a time as an ISO timestamp in UTC, for `display_date`; "" for none."""
     at = moment(value)
-    return "" if at is None else datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return "" if at is None else datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:  # no year that there is
+        return ""
 
 
 def truth(value: str | None) -> bool:
@@ -45,11 +53,25 @@ def truth(value: str | None) -> bool:
 
 
 def number(value: str | None) -> int:
-    """Return a whole number, 0 for none."""
-    try:
-        return int(value or 0)
-    except ValueError:
-        return 0
+    """Return a whole number, 0 for none, and for what no database holds."""
+    return int(value) if value and _WHOLE.fullmatch(value) else 0
+
+
+def tags_of(source: str) -> str:
+    """Return SQL that joins names with char(31), in their order; `source` is the rest of a SELECT of `name`.
+
+    What is too long or too many to come over is not gathered either.
+    """
+    names = f"SELECT substr(name, 1, {_TAG_CHARS}) AS name FROM ({source}) ORDER BY name LIMIT {_MOST_TAGS}"  # noqa: S608
+    return f"(SELECT group_concat(name, char(31)) FROM ({names}))"  # noqa: S608
+
+
+def owner_of(row: Mapping[str, str | None], column: str) -> str:
+    """Return whose a picture is: by the column that was asked for, else by the user name; "" for nobody's.
+
+    Who is to be known by a mail address and has none is somebody all the same.
+    """
+    return row[column] or row["user_username" if "user_username" in row else "username"] or ""
 
 
 def listed(joined: str | None) -> tuple[str, ...]:

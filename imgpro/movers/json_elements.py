@@ -20,7 +20,7 @@ def elements(path: Path, opened: Collection[str]) -> Iterator[tuple[str, str, An
     Objects and arrays at the places in `opened` ("", "data", "data.files") are taken apart; anything else comes as a
     value of its own. `key` is "" in an array. Raises SourceUnusable.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         reader = _Reader(path, file)
         yield from _container(reader, "", opened)
 

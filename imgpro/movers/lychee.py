@@ -14,7 +14,7 @@ from imgpro.movers.found import Found, LeftOut
 from imgpro.movers.host_database import Columns, HostDatabase
 from imgpro.movers.host_files import MISSING, HostFiles, NotThere
 from imgpro.movers.host_source import HostSource
-from imgpro.movers.host_values import iso, links, listed, moment, no_picture, path_of, segment, truth
+from imgpro.movers.host_values import iso, links, listed, moment, no_picture, owner_of, path_of, segment, tags_of, truth
 
 WANTED: Final[Columns] = {
     "photos": (
@@ -22,9 +22,12 @@ WANTED: Final[Columns] = {
         *("public", "is_public", "created_at", "taken_at"),
     ),
     "size_variants": ("photo_id", "short_path", "storage_disk"),
-    "albums": ("id", "title", "public", "password"),
-    "base_albums": ("id", "legacy_id", "title", "is_public", "password"),
-    "access_permissions": ("base_album_id", "user_id", "user_group_id", "password"),
+    "albums": ("id", "title", "public", "password", "full_photo"),
+    "base_albums": (
+        *("id", "legacy_id", "title", "is_public", "password", "grants_full_photo", "grants_full_photo_access"),
+    ),
+    "access_permissions": ("base_album_id", "user_id", "user_group_id", "password", "grants_full_photo_access"),
+    "configs": ("key", "value"),
     "photo_album": ("photo_id", "album_id"),
     "tags": ("id", "name"),
     "photos_tags": ("photo_id", "tag_id"),
@@ -35,24 +38,26 @@ _INDEXED: Final = (
     *(("access_permissions", "base_album_id"), ("tags", "id"), ("photos_tags", "photo_id"), ("users", "id")),
 )
 
-_PHOTOS: Final = """
-    SELECT p.*, u.username, u.email,
-           (SELECT group_concat(name, char(31)) FROM (SELECT t.name FROM photos_tags AS pt
-             JOIN tags AS t ON t.id = pt.tag_id WHERE pt.photo_id = p.id ORDER BY t.name)) AS tag_names
+_TAGS: Final = "SELECT t.name FROM photos_tags AS pt JOIN tags AS t ON t.id = pt.tag_id WHERE pt.photo_id = p.id"
+_PHOTOS: Final = f"""
+    SELECT p.*, u.username, u.email, {tags_of(_TAGS)} AS tag_names
       FROM photos AS p LEFT JOIN users AS u ON u.id = p.owner_id ORDER BY p.rowid
-"""
+"""  # noqa: S608  # parts of our own
 _VARIANTS: Final = "SELECT short_path, storage_disk FROM size_variants WHERE photo_id = ? ORDER BY rowid"
-_ALBUMS: Final = """
+# What everybody may do with an album.
+_OPENED: Final = """
+    SELECT count(*) FROM access_permissions AS o
+     WHERE o.base_album_id = a.id AND o.user_id IS NULL AND o.user_group_id IS NULL"""
+_ALBUMS: Final = f"""
     SELECT a.id, coalesce(b.title, a.title) AS title, b.legacy_id, a.public, b.is_public,
            coalesce(b.password, a.password) AS password,
-           (SELECT count(*) FROM access_permissions AS o
-             WHERE o.base_album_id = a.id AND o.user_id IS NULL AND o.user_group_id IS NULL) AS opened,
-           (SELECT count(*) FROM access_permissions AS o WHERE o.base_album_id = a.id AND o.user_id IS NULL
-             AND o.user_group_id IS NULL AND coalesce(o.password, '') <> '') AS locked
+           coalesce(b.grants_full_photo_access, b.grants_full_photo, a.full_photo) AS whole,
+           ({_OPENED}) AS opened, ({_OPENED} AND coalesce(o.password, '') <> '') AS locked,
+           ({_OPENED} AND lower(o.grants_full_photo_access) IN ('1', 't', 'true')) AS opened_whole
       FROM albums AS a LEFT JOIN base_albums AS b ON b.id = a.id
      WHERE a.id = ? OR a.id IN (SELECT pa.album_id FROM photo_album AS pa WHERE pa.photo_id = ?)
      ORDER BY a.rowid
-"""
+"""  # noqa: S608  # parts of our own
 # Folders of the files that were made of an original, and what comes closest to them here.
 _SIZES: Final[Mapping[str, LeadsTo]] = {
     "thumb": "s",
@@ -65,6 +70,7 @@ _SIZES: Final[Mapping[str, LeadsTo]] = {
 _ORIGINALS: Final = ("original", "big", "import")
 _LOCAL_DISKS: Final = (None, "", "images")
 _UNSORTED: Final = "unsorted"
+_ADMIN: Final = "admin"
 
 
 class Lychee(HostSource):
@@ -75,7 +81,7 @@ class Lychee(HostSource):
     def __init__(self, files: Path, database: Path, at: str = "/uploads", *, by_mail: bool = False) -> None:
         """Raise SourceUnusable if there is no such folder."""
         self._files = HostFiles(files, such_as="/var/www/html/Lychee/public/uploads")
-        super().__init__(f"lychee {self._files.folder.resolve()}")
+        super().__init__(f"lychee {self._files.name}")
         self._path = database
         self._owner = "email" if by_mail else "username"
         self._at = "/" + at.strip("/") if at.strip("/") else ""
@@ -84,20 +90,27 @@ class Lychee(HostSource):
         database = HostDatabase(self._path, WANTED, ("photos", "albums", "users"))
         if not database.has("photos", "url"):
             database.need("size_variants", "base_albums")
+        if database.has("access_permissions"):
+            database.need_columns("access_permissions", "user_id", "password")
+        if database.has("base_albums", "is_public"):
+            database.need_columns("base_albums", "password")
+        if database.has("albums", "public"):
+            database.need_columns("albums", "password")
         for table, column in _INDEXED:
             database.index(table, column)
         return database
 
     def _found(self, database: HostDatabase) -> Iterator[Found | LeftOut]:
+        gallery = _Gallery({row["key"]: row["value"] for row in database.rows('SELECT "key", value FROM configs')})
         for row in database.rows(_PHOTOS):
             albums = list(database.rows(_ALBUMS, (row["album_id"] or row["album"], row["id"])))
             variants = list(database.rows(_VARIANTS, (row["id"],)))
             if row["url"]:
                 variants.append({"short_path": f"big/{row['url']}", "storage_disk": None})
-            yield self._one(row, albums, variants)
+            yield self._one(row, albums, variants, gallery)
 
     def _one(
-        self, row: dict[str, Any], albums: list[dict[str, Any]], variants: list[dict[str, Any]]
+        self, row: dict[str, Any], albums: list[dict[str, Any]], variants: list[dict[str, Any]], gallery: "_Gallery"
     ) -> Found | LeftOut:
         item = row["id"] or "(no id)"
         title = row["title"] or ""
@@ -113,21 +126,27 @@ class Lychee(HostSource):
             away = str(problem) == MISSING and original["storage_disk"] not in _LOCAL_DISKS
             reason = f"Its file is on the storage {original['storage_disk']}, not in the folder of files."
             return LeftOut(f"{item} {title}".strip(), reason if away else str(problem))
-        public, note = _seen(row, albums)
+        note = gallery.closed or _why_private(row, albums, gallery)
         return Found(
             item=item,
             path=path,
             name=_named(title, original["short_path"]),
             created_ms=moment(row["created_at"]) or _told_by_id(row) or moment(row["taken_at"]),
             description=row["description"] or "",
-            public=public,
+            public=not note,
             note=note,
             display_date=iso(row["taken_at"]),
             namespace=(albums[0]["title"] or "") if albums else "",
             tags=_tags(row),
-            owner=row[self._owner] or "",
+            owner=self._whose(row),
             old_links=links(*self._links(row, albums, variants)),
         )
+
+    def _whose(self, row: dict[str, Any]) -> str:
+        """Return whose a photo is. Up to 4.6 the administrator was user 0, with a name that was kept as a hash."""
+        owner = owner_of(row, self._owner)
+        hidden = owner.startswith(("$2y$", "$argon2"))
+        return _ADMIN if hidden or (not owner and row["owner_id"] == "0") else owner
 
     def _links(
         self, row: dict[str, Any], albums: list[dict[str, Any]], variants: list[dict[str, Any]]
@@ -150,20 +169,39 @@ def _folder(variant: dict[str, Any]) -> str:
     return str(variant["short_path"] or "").partition("/")[0]
 
 
-def _seen(row: dict[str, Any], albums: list[dict[str, Any]]) -> tuple[bool, str]:
-    """Return whether everybody could see a photo, and what to say if not."""
-    if truth(row["public"]) or truth(row["is_public"]):
-        return True, ""
-    locked = False
+class _Gallery:
+    """What the settings of the whole gallery say. `closed`: why nothing in it was for everybody, "" if it was."""
+
+    def __init__(self, configs: dict[str, str | None]) -> None:
+        # Below the root, links may have worked for everybody all the same.
+        signed_in = truth(configs.get("login_required")) and not truth(configs.get("login_required_root_only"))
+        self.closed = "Its gallery was for people with an account there; it is private here." if signed_in else ""
+        if configs.get("gallery_password"):
+            self.closed = "Its gallery had a password there; it is private here."
+        whole = configs.get("grants_full_photo_access", configs.get("full_photo"))
+        self.shows_whole = whole is None or truth(whole)
+
+
+def _why_private(row: dict[str, Any], albums: list[dict[str, Any]], gallery: _Gallery) -> str:
+    """Return why not everybody could see a photo as it is, "" where they could."""
+    alone = truth(row["public"]) or truth(row["is_public"])
+    seen, locked = alone, False
+    if alone and not albums and gallery.shows_whole:
+        return ""
     for album in albums:
         opened = truth(album["public"]) or truth(album["is_public"]) or album["opened"] > 0
         closed = bool(album["password"]) or album["locked"] > 0
-        if opened and not closed:
-            return True, ""
+        whole = album["opened_whole"] > 0 if album["opened"] else album["whole"] is None or truth(album["whole"])
+        if alone or (opened and not closed):
+            if whole:
+                return ""
+            seen = True
         locked = locked or closed
+    if seen:
+        return "Only smaller sizes of it were for everybody there; it is private here."
     if locked:
-        return False, "Its album had a password there; it is private here."
-    return False, "It was not public there; it is private here."
+        return "Its album had a password there; it is private here."
+    return "It was not public there; it is private here."
 
 
 def _told_by_id(row: dict[str, Any]) -> int | None:

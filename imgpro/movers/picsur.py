@@ -18,6 +18,7 @@ WANTED: Final[Columns] = {
     "e_image_backend": ("id", "user_id", "created", "file_name", "expires_at"),
     "e_image_file_backend": ("image_id", "variant", "filetype", "data"),
     "e_user_backend": ("id", "username"),
+    "e_role_backend": ("name", "permissions"),
 }
 
 _IMAGES: Final = """
@@ -26,6 +27,9 @@ _IMAGES: Final = """
 """
 _FILES: Final = "SELECT variant, filetype, data FROM e_image_file_backend WHERE image_id = ?"
 _GUEST: Final = "guest"  # whom uploads without an account belong to
+_MAY_LOOK: Final = "image-view"  # a permission
+_NOT_FOR_GUESTS: Final = "Pictures were for people with an account there; it is private here."
+_CHANGED: Final = "Picsur kept it without the file that was uploaded; it came as PNG."
 _QOI: Final = "image:qoi"
 _TAKEN: Final = ("image:jpeg", "image:png", "image:webp", "image:bmp", "anim:gif", "anim:webp")  # as they are
 # All that a picture can be asked for as.
@@ -53,11 +57,15 @@ class Picsur(HostSource):
 
     def _found(self, database: HostDatabase) -> Iterator[Found | LeftOut]:
         now_ms = time.time() * 1000
+        guest = next(database.rows("SELECT permissions FROM e_role_backend WHERE name = ?", (_GUEST,)), {})
+        closed = _MAY_LOOK not in (guest.get("permissions") or _MAY_LOOK).strip("{}").replace('"', "").split(",")
         for row in database.rows(_IMAGES):
             files = {each["variant"]: each for each in database.rows(_FILES, (row["id"],)) if each["data"]}
-            yield self._one(row, files, now_ms)
+            yield self._one(row, files, now_ms, closed=closed)
 
-    def _one(self, row: dict[str, Any], files: dict[str, dict[str, Any]], now_ms: float) -> Found | LeftOut:
+    def _one(
+        self, row: dict[str, Any], files: dict[str, dict[str, Any]], now_ms: float, *, closed: bool
+    ) -> Found | LeftOut:
         item = row["id"] or "(no id)"
         ends_ms = moment(row["expires_at"])
         if ends_ms is not None and ends_ms <= now_ms:
@@ -77,7 +85,8 @@ class Picsur(HostSource):
             expires_ms=ends_ms,
             owner="" if row["username"] == _GUEST else row["username"] or "",
             old_links=links(*_links(item)),
-            note="Picsur kept it without the file that was uploaded; it came as PNG." if packed else "",
+            public=not closed,
+            note=" ".join(filter(None, (_CHANGED if packed else "", _NOT_FOR_GUESTS if closed else ""))),
         )
 
 

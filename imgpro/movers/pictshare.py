@@ -8,14 +8,16 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from imgpro.errors import Action, SourceUnusable
+from imgpro.movers.folder import item_name
 from imgpro.movers.found import Found, LeftOut
 from imgpro.movers.host_files import HostFiles, NotThere
-from imgpro.movers.host_values import links, segment
+from imgpro.movers.host_values import links, moment, segment
 from imgpro.store.staged_rows import StagedRows
 
 _META: Final = "meta.json"
 _MAX_META_BYTES: Final = 64 * 1024
 _PICTURES: Final = ("png", "bmp", "gif", "jpg", "jpeg", "x-png", "webp", "ico", "svg")
+_NO_PICTURES: Final = frozenset({"deletecodes"})  # a folder of version 2
 _OTHERS: Final = {
     "mp4": "It is a video, no picture.",
     "txt": "It is a text, no picture.",
@@ -31,7 +33,7 @@ class PictShare:
     def __init__(self, files: Path) -> None:
         """Raise SourceUnusable if there is no such folder."""
         self._files = HostFiles(files, such_as="/var/www/pictshare/data")
-        self.name = f"pictshare {files.resolve()}"
+        self.name = f"pictshare {self._files.name}"
 
     def count(self) -> int | None:
         """Return how many folders there are."""
@@ -44,7 +46,7 @@ class PictShare:
         try:
             with os.scandir(self._files.folder) as entries:
                 folders = (entry.name for entry in entries if entry.is_dir())
-                names.add("names", ((name,) for name in folders if name.isprintable()))
+                names.add("names", ((item_name(os.fsencode(name)),) for name in folders if name not in _NO_PICTURES))
             if not next(self._ours(names), None):
                 raise SourceUnusable(
                     f"Nothing in {self._files.folder} is as PictShare keeps it: a folder and a file in it of one name.",
@@ -57,10 +59,12 @@ class PictShare:
 
     def _ours(self, names: StagedRows) -> Iterator[bool]:
         for row in names.rows("SELECT name FROM names"):
-            if os.path.isfile(os.path.join(self._files.folder, row["name"], row["name"])):
+            if os.path.isfile(self._files.folder / row["name"] / row["name"]):
                 yield True
 
     def _one(self, name: str) -> Found | LeftOut:
+        if not name.isprintable() or name.startswith("%:"):
+            return LeftOut(name, "PictShare gives no such names.")
         extension = name.rpartition(".")[2].lower()
         if extension in _OTHERS:
             return LeftOut(name, _OTHERS[extension])
@@ -71,13 +75,11 @@ class PictShare:
         if extension not in _PICTURES:
             return LeftOut(name, "It is no picture.")
         told = self._told(name)
-        uploaded = told.get("uploaded")
-        known = isinstance(uploaded, int | str) and str(uploaded).isdigit()
         return Found(
             item=name,
             path=path,
             name=_named(told.get("original_filename"), name),
-            created_ms=int(str(uploaded)) * 1000 if known else round(os.stat(path).st_mtime * 1000),
+            created_ms=moment(str(told.get("uploaded", ""))) or round(os.stat(path).st_mtime * 1000),
             # Sizes and filters stood before the name, in any order: a star stands for them.
             old_links=links((f"/{segment(name)}", "o"), (f"/*/{segment(name)}", "o")),
         )

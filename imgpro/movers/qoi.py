@@ -13,6 +13,7 @@ _HEADER: Final = struct.Struct(">4sIIBB")
 _MAX_PIXELS: Final = 100_000_000
 _MAX_BYTES: Final = 256 * 1024 * 1024
 _END_BYTES: Final = 8
+_MOST_BYTES: Final = 5  # for one pixel
 _SUB: Final = b"\1"  # PNG's filter "each byte minus the one a pixel to its left"
 
 
@@ -23,21 +24,21 @@ class QoiBroken(ValueError):
 def png_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Yield a PNG with the same pixels. The QOI is held in memory, the pixels are not. Raises QoiBroken."""
     data = bytearray()
+    limit = _MAX_BYTES
     for piece in pieces:
+        begun = len(data) >= _HEADER.size
         data += piece
-        if len(data) > _MAX_BYTES:
+        if not begun and len(data) >= _HEADER.size:
+            limit = min(limit, _longest(data))
+        if len(data) > limit:
             raise QoiBroken("It is too large.")
     if len(data) < _HEADER.size + _END_BYTES:
         raise QoiBroken("It ends too early.")
-    magic, width, height, channels, _ = _HEADER.unpack_from(data)
-    if magic != _MAGIC or channels not in (3, 4) or not width or not height:
-        raise QoiBroken("It is no QOI.")
-    if width * height > _MAX_PIXELS:
-        raise QoiBroken("It has too many pixels.")
+    _, width, height, channels, _ = _HEADER.unpack_from(data)
     yield b"\x89PNG\r\n\x1a\n"
     yield _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 6, 0, 0, 0))
     packer = zlib.compressobj(6)
-    pixels = _Pixels(bytes(data), channels)
+    pixels = _Pixels(data, channels)
     for _ in range(height):
         if packed := packer.compress(_SUB + _differences(pixels.next(width), channels)):
             yield _chunk(b"IDAT", packed)
@@ -45,10 +46,20 @@ def png_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield _chunk(b"IEND", b"")
 
 
+def _longest(data: bytearray) -> int:
+    """Return how many bytes a QOI with this header has at most. Raises QoiBroken."""
+    magic, width, height, channels, _ = _HEADER.unpack_from(data)
+    if magic != _MAGIC or channels not in (3, 4) or not width or not height:
+        raise QoiBroken("It is no QOI.")
+    if width * height > _MAX_PIXELS:
+        raise QoiBroken("It has too many pixels.")
+    return int(_HEADER.size + width * height * _MOST_BYTES + _END_BYTES)
+
+
 class _Pixels:
     """Unpacks pixels, some at a time."""
 
-    def __init__(self, data: bytes, channels: int) -> None:
+    def __init__(self, data: bytearray, channels: int) -> None:
         self._data = data
         self._channels = channels
         self._at = _HEADER.size

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+BOM: Final = b"\xef\xbb\xbf"
 MAX_VALUE_CHARS: Final = 64 * 1024  # longer texts are cut: nothing that comes over is longer
+MAX_VALUE_BYTES: Final = 8 * MAX_VALUE_CHARS  # before escapes are undone
 
 
 class Rows(NamedTuple):

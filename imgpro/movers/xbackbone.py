@@ -10,7 +10,7 @@ from imgpro.movers.found import Found, LeftOut
 from imgpro.movers.host_database import Columns, HostDatabase
 from imgpro.movers.host_files import HostFiles, NotThere
 from imgpro.movers.host_source import HostSource
-from imgpro.movers.host_values import links, listed, moment, no_picture, segment, truth
+from imgpro.movers.host_values import links, listed, moment, no_picture, owner_of, segment, tags_of, truth
 
 WANTED: Final[Columns] = {
     "uploads": ("id", "user_id", "code", "filename", "storage_path", "published", "timestamp"),
@@ -19,12 +19,14 @@ WANTED: Final[Columns] = {
     "uploads_tags": ("upload_id", "tag_id"),
 }
 
-_UPLOADS: Final = """
-    SELECT p.code, p.filename, p.storage_path, p.published, p.timestamp, u.username, u.email, u.user_code,
-           (SELECT group_concat(name, char(31)) FROM (SELECT t.name FROM uploads_tags AS ut
-             JOIN tags AS t ON t.id = ut.tag_id WHERE ut.upload_id = p.id ORDER BY t.name)) AS tags
-      FROM uploads AS p LEFT JOIN users AS u ON u.id = p.user_id ORDER BY p.rowid
+_TAGS: Final = """
+    SELECT t.name FROM uploads_tags AS ut JOIN tags AS t ON t.id = ut.tag_id WHERE ut.upload_id = p.id
 """
+_UPLOADS: Final = f"""
+    SELECT p.code, p.filename, p.storage_path, p.published, p.timestamp, u.username, u.email, u.user_code,
+           {tags_of(_TAGS)} AS tags
+      FROM uploads AS p LEFT JOIN users AS u ON u.id = p.user_id ORDER BY p.rowid
+"""  # noqa: S608  # parts of our own
 
 
 class XBackBone(HostSource):
@@ -35,7 +37,7 @@ class XBackBone(HostSource):
     def __init__(self, files: Path, database: Path, *, by_mail: bool = False) -> None:
         """Raise SourceUnusable if there is no such folder."""
         self._files = HostFiles(files, such_as="/var/www/html/xbackbone/storage")
-        super().__init__(f"xbackbone {self._files.folder.resolve()}")
+        super().__init__(f"xbackbone {self._files.name}")
         self._path = database
         self._owner = "email" if by_mail else "username"
 
@@ -68,7 +70,7 @@ class XBackBone(HostSource):
             public=published,
             note="" if published else "It was not published there; it is private here.",
             tags=listed(row["tags"]),
-            owner=row[self._owner] or "",
+            owner=owner_of(row, self._owner),
             old_links=links(*_links(row)),
         )
 

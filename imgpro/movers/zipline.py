@@ -10,7 +10,7 @@ from imgpro.movers.found import Found, LeftOut
 from imgpro.movers.host_database import Columns, HostDatabase, kind_of
 from imgpro.movers.host_files import HostFiles, NotThere
 from imgpro.movers.host_source import HostSource
-from imgpro.movers.host_values import links, listed, moment, no_picture, number, segment, truth
+from imgpro.movers.host_values import links, listed, moment, no_picture, number, segment, tags_of, truth
 from imgpro.movers.zipline_export import ZiplineExport
 
 WANTED: Final[Columns] = {
@@ -30,17 +30,16 @@ WANTED: Final[Columns] = {
 }
 
 # 3.7 calls `mimetype` and `expiresAt` what 4 calls `type` and `deletesAt`.
-_FILES: Final = """
+_FILES: Final = f"""
     SELECT f.name, f.originalname, coalesce(f.type, f.mimetype) AS mime, f.createdat AS created,
            coalesce(f.deletesat, f.expiresat) AS ends, f.maxviews, f.password, u.username,
            (SELECT d.name FROM folder AS d
              WHERE d.id = coalesce(f.folderid, (SELECT ff.folderid FROM folderfiles AS ff WHERE ff.fileid = f.id)))
              AS folder,
-           (SELECT group_concat(name, char(31)) FROM (SELECT t.name FROM _filetotag AS ft JOIN tag AS t ON t.id = ft.b
-             WHERE ft.a = f.id ORDER BY t.name)) AS tags,
+           {tags_of("SELECT t.name FROM _filetotag AS ft JOIN tag AS t ON t.id = ft.b WHERE ft.a = f.id")} AS tags,
            (SELECT i.invis FROM invisiblefile AS i WHERE i.fileid = f.id) AS invis
       FROM file AS f LEFT JOIN user AS u ON u.id = f.userid ORDER BY f.rowid
-"""
+"""  # noqa: S608  # parts of our own
 _IMAGES: Final = """
     SELECT f.file AS name, NULL AS originalname, f.mimetype AS mime, f.created_at AS created, f.expires_at AS ends,
            f.maxviews, f.password, u.username, NULL AS folder, NULL AS tags,
@@ -57,7 +56,7 @@ class Zipline(HostSource):
     def __init__(self, files: Path, database: Path, route: str | None = None) -> None:
         """Raise SourceUnusable if there is no such folder."""
         self._files = HostFiles(files, such_as="/zipline/uploads")
-        super().__init__(f"zipline {self._files.folder.resolve()}")
+        super().__init__(f"zipline {self._files.name}")
         self._path = database
         self._route = route
 

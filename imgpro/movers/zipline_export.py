@@ -52,11 +52,16 @@ class ZiplineExport:
 
     def _rows(self) -> Iterator[_Row]:
         version = None
+        environment: dict[str, Any] = {}
         for where, key, value in elements(self._path, _OPENED):
             if where == "versions" and key == "export":
                 version = str(value)
-            elif where in ("data", "request"):
-                yield from _setting(where, key, value)
+            elif where == "request" and key == "env" and isinstance(value, dict):
+                environment = value
+                if version == "3" and "UPLOADER_ROUTE" in value:
+                    yield "zipline", (*_texts(value, "UPLOADER_ROUTE"), None)
+            elif where == "data" and key == "settings" and isinstance(value, dict):
+                yield "zipline", _settings(value, environment)
             elif isinstance(value, dict):
                 yield from _new(where, value) if where.startswith("data.") else _old(where, key, value)
         if version not in ("3", "4"):
@@ -64,13 +69,11 @@ class ZiplineExport:
             raise SourceUnusable(f"{self._path} is no export of Zipline 3 or 4: as its version it says {said}.")
 
 
-def _setting(where: str, key: str, value: Any) -> Iterator[_Row]:
-    if not isinstance(value, dict):
-        return
-    if where == "data" and key == "settings":
-        yield "zipline", _texts(value, "filesRoute", "filesExtensionlessUrls")
-    if where == "request" and key == "env" and "UPLOADER_ROUTE" in value:
-        yield "zipline", (*_texts(value, "UPLOADER_ROUTE"), None)
+def _settings(stored: dict[str, Any], environment: dict[str, Any]) -> tuple[str | None, ...]:
+    """Return what 4 goes by: the environment is above what is stored. What 3 went by may still stand in there."""
+    route, bare = _texts(stored, "filesRoute", "filesExtensionlessUrls")
+    over_route, over_bare = _texts(environment, "FILES_ROUTE", "FILES_EXTENSIONLESS_URLS")
+    return over_route or route, over_bare or bare
 
 
 def _new(where: str, value: dict[str, Any]) -> Iterator[_Row]:

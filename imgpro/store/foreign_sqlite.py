@@ -9,7 +9,7 @@ from typing import Any, Final
 from imgpro.errors import SourceUnusable
 from imgpro.store import peek
 
-PAGE: Final = 500
+MAX_VALUE_BYTES: Final = 64 * 1024 * 1024  # of one value, or of a row
 
 
 class ForeignDatabase:
@@ -30,13 +30,12 @@ class ForeignDatabase:
         }
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a SELECT by column, a page of them in memory. Raises SourceUnusable."""
+        """Yield the rows of a SELECT by column, one of them in memory. Raises SourceUnusable."""
         try:
             cursor = self._conn.execute(statement, tuple(values))
             columns = [column[0] for column in cursor.description]
-            while page := cursor.fetchmany(PAGE):
-                for row in page:
-                    yield dict(zip(columns, row, strict=True))
+            for row in cursor:
+                yield dict(zip(columns, row, strict=True))
         except sqlite3.Error as error:
             raise SourceUnusable(f"{self._path} cannot be read: {error}.") from None
 
@@ -50,6 +49,7 @@ def opened(path: Path) -> Iterator[ForeignDatabase]:
         try:
             conn = held.enter_context(peek.looking(path))
             conn.execute("PRAGMA trusted_schema = OFF")
+            conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         except (sqlite3.Error, OSError) as error:
             raise SourceUnusable(f"{path} cannot be opened as a database of SQLite: {error}.") from None
         conn.text_factory = lambda raw: raw.decode("utf-8", "replace")

@@ -5,13 +5,11 @@ Knows no schema. SQLite keeps them in a file without a name (in TMPDIR), so that
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from imgpro.errors import StorageFault
 
-_PAGE: Final = 500
-_BATCH: Final = 5_000
+_FULL: Final = "Is TMPDIR full?"
 
 
 class StagedRows:
@@ -33,16 +31,14 @@ class StagedRows:
         self._conn.close()
 
     def add(self, table: str, rows: Iterable[Sequence[str | None]]) -> None:
-        """Take rows in. Raises StorageFault if there is no room for them."""
+        """Take rows in, one after the other. Raises StorageFault if there is no room for them."""
         marks = ", ".join("?" * self._widths[table])
-        waiting = iter(rows)
         try:
-            while batch := list(islice(waiting, _BATCH)):
-                self._conn.execute("BEGIN")
-                self._conn.executemany(f'INSERT INTO "{table}" VALUES ({marks})', batch)  # noqa: S608
-                self._conn.execute("COMMIT")
+            self._conn.execute("BEGIN")
+            self._conn.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)  # noqa: S608
+            self._conn.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StorageFault(f"The other host's rows cannot be held for a while: {error}. Is TMPDIR full?") from None
+            raise StorageFault(f"The other host's rows cannot be held for a while: {error}. {_FULL}") from None
 
     def index(self, table: str, *columns: str) -> None:
         """Make look-ups by `columns` quick."""
@@ -50,16 +46,18 @@ class StagedRows:
         try:
             self._conn.execute(f'CREATE INDEX "{name}" ON "{table}" ({", ".join(columns)})')
         except sqlite3.Error as error:
-            raise StorageFault(f"The other host's rows cannot be sorted: {error}. Is TMPDIR full?") from None
+            raise StorageFault(f"The other host's rows cannot be sorted: {error}. {_FULL}") from None
 
     def count(self, table: str) -> int:
         """Return how many rows there are."""
         return int(self._conn.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0])  # noqa: S608
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a SELECT by column, a page of them in memory."""
-        cursor = self._conn.execute(statement, tuple(values))
-        columns = [column[0] for column in cursor.description]
-        while page := cursor.fetchmany(_PAGE):
-            for row in page:
+        """Yield the rows of a SELECT by column, one of them in memory. Raises StorageFault."""
+        try:
+            cursor = self._conn.execute(statement, tuple(values))
+            columns = [column[0] for column in cursor.description]
+            for row in cursor:
                 yield dict(zip(columns, row, strict=True))
+        except sqlite3.Error as error:
+            raise StorageFault(f"The other host's rows cannot be looked up: {error}. {_FULL}") from None

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from blake3 import blake3
 
 from imgpro.model import OldLink
 from tests.moving import brought, dot, handed_over, rows
@@ -93,8 +94,21 @@ def test_an_index_that_was_tampered_with(export, tmp_path):
         assert rows(server.data, "SELECT count(*) FROM images") == [(0,)]
         (evil / "good.png").write_bytes(dot(93))
         endless = {**lines[0], "file": "good.png", "expires_ms": 2**62, "wanted_end_ms": 2**62}
-        (evil / "index.jsonl").write_bytes(header + b"\n" + json.dumps(endless).encode())
-        assert len(brought(server.data, "export", evil).outcomes("brought")) == 1
+        said = ["gps", "exif", "\x1b[2J", "gps", *(f"kind_{number}" for number in range(20_000))]
+        endless |= {"digest": blake3(dot(93)).hexdigest(), "metadata_removed": said}
+        others = [
+            {**endless, "id": "000000000008", "digest": "no hex"},
+            {**endless, "id": "000000000009", "digest": "0" * 64},
+        ]
+        told = [json.dumps(line).encode() for line in (endless, *others)]
+        (evil / "index.jsonl").write_bytes(b"\n".join([header, *told]))
+        rehearsal = brought(server.data, "export", evil, "--dry-run", code=3)
+        run = brought(server.data, "export", evil, code=3)
+        assert rehearsal.outcomes("left_out") == run.outcomes("left_out") == ["000000000008", "000000000009"]
+        assert run.reason("000000000009") == "Its bytes are no longer those that were exported."
+        assert "20003 kinds of removed data that it names, 19971 were dropped" in run.lines[endless["id"]]["notes"][0]
+        ((kept,),) = rows(server.data, "SELECT metadata_removed FROM images")
+        assert json.loads(kept)[:3] == ["gps", "exif", "kind_0"]
         assert server.get(f"/{endless['id']}", Accept="text/html").status == 200
         (evil / "index.jsonl").unlink()
         (evil / "index.jsonl").symlink_to("/dev/zero")

@@ -158,7 +158,7 @@ def test_chevereto_from_a_dump_of_mariadb(server, keys, files, tmp_path):
     place = ("--files", tmp_path / "files", "--database", DATABASES / "chevereto" / "chevereto-4.sql")
     run = brought(server.data, "chevereto", *place, "--by-mail", code=3)
     assert len(run.outcomes("brought")) == 5
-    assert run.reason("2024/05/04/cloudy.png").startswith("Its file is on the storage Wasabi")
+    assert run.reason("2024/05/04/cloudy.png (storage 1)").startswith("Its file is on the storage Wasabi")
     assert run.reason("/etc/passwd.") == "Its path leads out of the folder of files."
     ann = kept(server)
     beach = ann["beach.jpg"]

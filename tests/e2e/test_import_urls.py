@@ -81,6 +81,7 @@ def test_a_list_of_addresses(host, tmp_path):
     good = [f"{host.base}/dot/{number}" for number in range(12)]
     later = [f"{host.base}/busy/50", f"{host.base}/down/51"]
     bad = [f"{host.base}/gone/1", f"{host.base}/text/1", "http://192.168.77.1/a.png", "ftp://example.org/a.png"]
+    bad += ["http://[::1/a.png", "http://?#@/", "https://a:b@c:99999999/"]
     lines = ["# a comment", "", *good, *later, *bad, f"named.png\t{host.base}/dot/60"]
     listed.write_text("\r\n".join(lines))
     env = {**UNLIMITED, **importing_from(host.port)}
@@ -90,7 +91,7 @@ def test_a_list_of_addresses(host, tmp_path):
         assert run.outcomes("left_out") == sorted(bad)
         assert run.reason(bad[0]) == "The address answered with status 404."
         assert "not a picture" in run.reason(bad[1]) or "not a picture format" in run.reason(bad[1])
-        assert run.reason(bad[2]) == "The address cannot be imported."
+        assert run.reason(bad[2]) == "The address cannot be imported. Port 80 is not among imports.ports."
         for path in ("/busy/50", "/down/51"):
             assert host.times[f"{path} again"] - host.times[path] >= 2
         assert host.most <= 2
@@ -100,6 +101,7 @@ def test_a_list_of_addresses(host, tmp_path):
         asked = len(host.asked)
         again = brought(server.data, "urls", listed, "--nobody", code=3)
         assert (len(again.outcomes("there")), len(host.asked) - asked) == (15, 2)
+        assert run.reason(bad[4]).endswith("It is no address of a picture, or one with a login in it.")
 
 
 def test_from_standard_input_without_a_server(host, tmp_path):
@@ -110,7 +112,15 @@ def test_from_standard_input_without_a_server(host, tmp_path):
     text = "".join(f"{host.base}/dot/{number}\n" for number in range(3))
     assert brought(data, "urls", "-", "--nobody", env=env, text=text).out == "pictures: 3 brought\n"
     refused = brought(data, "urls", "-", "--nobody", code=3, text=f"{host.base}/dot/9\n")
-    assert refused.reason(f"{host.base}/dot/9") == "The address cannot be imported."  # loopback, as ever
+    # Without the settings: the port first, and with that allowed the loopback, as ever.
+    assert refused.reason(f"{host.base}/dot/9").endswith(f"Port {host.port} is not among imports.ports.")
+    ports = {"IMGPRO_IMPORTS_PORTS": f"{host.port},1"}
+    words = {f"{host.base}/dot/9": "imports.private_networks", "http://127.0.0.1:1/x.png": "imports.private_networks"}
+    refused = brought(data, "urls", "-", "--nobody", code=3, text="\n".join(words), env=ports)
+    assert {item for item, word in words.items() if word in refused.reason(item)} == set(words)
+    silent = {**env, "IMGPRO_IMPORTS_PORTS": "1"}
+    refused = brought(data, "urls", "-", "--nobody", code=3, text="http://127.0.0.1:1/x.png\n", env=silent)
+    assert refused.reason("http://127.0.0.1:1/x.png") == "The address cannot be imported. Nothing answers there."
     off = brought(
         data,
         "urls",

@@ -92,6 +92,30 @@ async def test_a_name_that_resolves_to_a_private_address(names, address):
         assert reached == []
 
 
+async def test_only_the_operator_is_told_why(names):
+    names.answers = [["10.0.0.1", "::1"]]
+    whys = {}
+    async with listening() as (port, _):
+        subject = fetcher(port, "127.0.0.1/32")
+        for url in (
+            f"http://x.test:{port}/",
+            f"http://10.0.0.1:{port}/",
+            "http://x.test:81/",
+            "http://127.0.0.1/",
+            "ftp://x/",
+        ):
+            with pytest.raises(ValidationError) as caught:
+                await fetched(subject, url)
+            assert (caught.value.message, len(caught.value.details)) == ("The address cannot be imported.", 1)
+            assert caught.value.why not in f"{caught.value} {caught.value.details}"
+            whys[url] = caught.value.why
+    forbidden, number, odd_port, silent, odd = whys.values()
+    assert forbidden == number
+    assert "imports.private_networks" in forbidden
+    assert odd_port == "Port 81 is not among imports.ports."
+    assert len({forbidden, odd_port, silent, odd}) == 4
+
+
 async def test_the_address_that_is_judged_is_the_one_connected_to(names):
     """There is no second look-up between check and connect that could give another answer."""
     names.answers = [["127.0.0.1"], ["127.0.0.2"]]

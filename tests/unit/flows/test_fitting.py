@@ -4,9 +4,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpro.flows.fitting import fit_album, fit_date, fit_description, fit_name, fit_namespace, fit_tags
+from imgpro.flows.fitting import (
+    MAX_REMOVED,
+    fit_album,
+    fit_date,
+    fit_description,
+    fit_name,
+    fit_namespace,
+    fit_removed,
+    fit_tags,
+)
 from imgpro.flows.old_links import as_kept
 from imgpro.flows.options import parse_namespace, parse_options, parse_tags
+
+
+def test_kinds_of_data_that_were_removed():
+    notes = []
+    assert fit_removed(("gps", "unknown_chunks", "gps"), notes) == ("gps", "unknown_chunks")
+    assert notes == []
+    assert (
+        len(fit_removed(("\x1b[2J", "GPS", "x" * 41, *(f"k{number}" for number in range(100))), notes)) == MAX_REMOVED
+    )
+    assert notes == [f"Of 103 kinds of removed data that it names, {103 - MAX_REMOVED} were dropped."]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from PIL import (
 from imgpro.errors import SourceUnusable
 from imgpro.movers.chevereto_ids import CheveretoIds
 from imgpro.movers.host_files import MISSING, OUTSIDE, HostFiles, NotThere
-from imgpro.movers.host_values import iso, links, moment, no_picture
+from imgpro.movers.host_values import iso, links, moment, no_picture, number
 from imgpro.movers.qoi import QoiBroken, png_of
 from tests.pictures import make_image
 
@@ -67,6 +67,7 @@ def test_files_that_are_there(folder):
         ("2024-05-01 14:34:56.789123+02", 1_714_566_896_789), ("2024-05-01 12:34:56+00:00", 1_714_566_896_000),
         ("1714566896", 1_714_566_896_000), ("1714566896789", 1_714_566_896_789), ("0000-00-00 00:00:00", None),
         ("2024-13-01 00:00:00", None), ("soon", None), ("", None), (None, None), ("9" * 40, None),
+        ("²³", None), ("٢٠٢٤-٠٥-٠١ 12:00:00", None), ("infinity", None), ("2024-05-01 18:04:56+05:30", 1_714_566_896_000),
     ],
 )  # fmt: skip
 def test_times_of_databases(text, ms):
@@ -76,6 +77,8 @@ def test_times_of_databases(text, ms):
 def test_small_things():
     assert iso("2024-05-01 14:34:56+02") == "2024-05-01T12:34:56Z"
     assert iso(None) == ""
+    assert iso("0001-01-01 00:00:00+14") == ""
+    assert [number(text) for text in ("7", "-1", "²", "9" * 5_000, "", None)] == [7, -1, 0, 0, 0, 0]
     assert no_picture("image/png") == no_picture("") == no_picture("application/octet-stream") == ""
     assert "video" in no_picture("video/mp4")
     assert "application/zip" in no_picture("application/zip")
@@ -118,3 +121,9 @@ def test_qoi_that_is_none_or_cut():
     for data in (b"", whole[:14], whole[:-20], b"x" + whole[1:], whole[:4] + b"\xff" * 8 + whole[12:]):
         with pytest.raises(QoiBroken):
             list(png_of([data]))
+    read = []
+    for lying in (b"x" + whole[1:14], whole[:4] + b"\xff" * 8 + whole[12:14], whole[:14]):
+        read.clear()
+        with pytest.raises(QoiBroken):
+            list(png_of(read.append(0) or (lying if len(read) == 1 else bytes(4_000)) for _ in range(1_000)))
+        assert len(read) < 5  # it is not read to its end first

@@ -256,7 +256,7 @@ ALTER TABLE ONLY public.users ALTER COLUMN id SET DEFAULT nextval('public.users_
 --
 
 COPY public.access_permissions (id, base_album_id, user_id, user_group_id, is_link_required, password, grants_full_photo_access) FROM stdin;
-1	AlbumAlbumAlbumAlbum0001	\N	\N	f	\N	f
+1	AlbumAlbumAlbumAlbum0001	\N	\N	f	\N	t
 2	AlbumAlbumAlbumAlbum0002	2	\N	f	\N	f
 \.
 
