@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, Final, TypeVar, cast
@@ -14,6 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from imgpro.errors import BadRequest, FileTooLarge, ImgproError, RequestTimeout, UnsupportedFormat, ValidationError
 from imgpro.settings import Uploads
+from imgpro.web import disposition
 
 CHUNK_BYTES: Final = 65_536
 MAX_PARTS: Final = 20
@@ -23,7 +23,8 @@ MAX_FIELD_BYTES: Final = 8_192
 MAX_SMALL_BYTES: Final = 65_536
 FORM_SLACK_BYTES: Final = 262_144  # boundaries, part headers and text fields around the file
 
-_WINDOWS_PATH: Final = re.compile(r'filename="([A-Za-z]:\\[^"]*)"')
+# Signs that no header may have, but names of files do; a tab is allowed, and no name keeps one.
+_CONTROLS: Final = bytes(9 if (code < 32 and code not in b"\r\n") or code == 127 else code for code in range(256))
 
 # What aiohttp's multipart parser raises on malformed input besides its own classes (found by fuzzing it).
 _PARSER_ERRORS: Final = (
@@ -165,7 +166,10 @@ async def read_form(request: web.Request, pace: Pace, max_bytes: int = MAX_SMALL
 
 
 class _CountedLines:
-    """A body of which only so many lines are read: megabytes of line breaks before the first part cost seconds each."""
+    """A body of which only so many lines are read: megabytes of line breaks before the first part cost seconds each.
+
+    Control characters in them are tabs: a name may have them.
+    """
 
     def __init__(self, content: StreamReader) -> None:
         self._content = content
@@ -175,7 +179,8 @@ class _CountedLines:
         self._left -= 1
         if self._left < 0:
             raise BadRequest("The multipart form has too many lines around its parts.")
-        return await self._content.readline(**limits)
+        line = await self._content.readline(**limits)
+        return line.translate(_CONTROLS)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
@@ -240,10 +245,11 @@ class Form:
                 if isinstance(part, MultipartReader):
                     raise BadRequest("Nested multipart is not supported.")
                 _check_part(part)
-                if part.filename is None and part.name != "file":
-                    await self._take_field(part)
+                name, file_name = disposition.names(part.headers.get(hdrs.CONTENT_DISPOSITION, ""))
+                if file_name is None and name != "file":
+                    await self._take_field(part, name or "")
                 else:
-                    yield _file_name(part), self._chunks(part)
+                    yield file_name or "", self._chunks(part)
             raise BadRequest(f"A form has at most {self._max_parts} parts.")
 
     async def _chunks(self, part: BodyPartReader) -> AsyncIterator[bytes]:
@@ -252,9 +258,9 @@ class Form:
                 self.pace.count(len(chunk))
                 yield bytes(chunk)
 
-    async def _take_field(self, part: BodyPartReader) -> None:
+    async def _take_field(self, part: BodyPartReader, name: str) -> None:
         # A name's bytes may be no text at all, and an answer may have to say it.
-        name, value = (part.name or "").encode("utf-8", "replace").decode(), bytearray()
+        name, value = name.encode("utf-8", "replace").decode(), bytearray()
         while chunk := await self.pace.next(part.read_chunk(MAX_FIELD_BYTES)):
             self.pace.count(len(chunk))
             value += chunk
@@ -264,16 +270,6 @@ class Form:
             self.fields[name] = value.decode()
         except UnicodeDecodeError:
             raise ValidationError(None, None, {name: "The field is not UTF-8 text."}) from None
-
-
-def _file_name(part: BodyPartReader) -> str:
-    """Return the name of a file as it was sent.
-
-    Editors on Windows send whole paths, whose backslashes are no escapes, whatever the standard says.
-    """
-    path = _WINDOWS_PATH.search(part.headers.get(hdrs.CONTENT_DISPOSITION, ""))
-    # Browsers and curl write a quotation mark in a name like this, and no other sign (multipart/form-data in HTML).
-    return path[1] if path is not None else (part.filename or "").replace("%22", '"')
 
 
 def _check_part(part: BodyPartReader) -> None:

@@ -572,3 +572,13 @@ def test_the_page_weighs_little_with_everything_it_loads(visit, server, ann):
     heavy = {url: size for url, size in weights.items() if not url.endswith((".svg", ".png"))}
     assert len(heavy) >= 8
     assert sum(heavy.values()) < 60 * 1024, json.dumps(heavy, indent=1)
+
+
+def test_any_name_that_a_browser_sends_arrives(visit, server):
+    names = ["a;b;c.png", 'quo"te;.png', "100%25 %22.png", "🎉 é;.png", "=;=.png"]
+    page = visit()
+    page.goto(server.base)
+    choose(page, *(picture(name, PNG) for name in names))
+    uploaded(page, len(names))
+    found = [server.get(f"/v1/media/{each['id']}") for each in stored(page)]
+    assert sorted(answer.json()["name"] for answer in found) == sorted(name.replace("%22", '"') for name in names)

@@ -1,7 +1,9 @@
 """Uploads: every way in, every field, and bad input of every kind, against the real server."""
 
 import io
+import json
 import socket
+import subprocess
 import time
 
 import pytest
@@ -360,3 +362,36 @@ def test_a_name_has_the_quotation_marks_that_its_file_has(server):
     )
     answer = server.request("POST", "/v1/upload", body, {"Content-Type": "multipart/form-data; boundary=X"})
     assert answer.json()["name"] == 'a "b" 100%25.png'
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (b"a;b;c.png", "a;b;c.png"),
+        ("🎉;;é.png".encode(), "🎉;;é.png"),
+        (b"; filename=x.png", "; filename=x.png"),
+        (b"two%0D%0Alines.png", "two lines.png"),
+        (b"a\x01\x07b.png", "ab.png"),
+        (b'bare "marks".png', 'bare "marks".png'),
+        (b"a\\", None),
+        (b"\xff\xfe.png", "??.png"),
+    ],
+    ids=["semicolons", "emoji", "like a field", "line break", "controls", "marks", "backslash", "no text"],
+)
+def test_no_picture_is_refused_for_its_name(server, sent, name):
+    body = (
+        b'--X\r\nContent-Disposition: form-data; name="file"; filename="' + sent + b'"\r\n\r\n' + PNG + b"\r\n--X--\r\n"
+    )
+    answer = server.request("POST", "/v1/upload", body, {"Content-Type": "multipart/form-data; boundary=X"})
+    assert answer.status == 201, answer
+    made = answer.json()
+    assert made["name"] == (name or f"{made['id']}.png")
+
+
+def test_curl_sends_any_name(server, tmp_path):
+    for name in ("a;b;c.png", 'quo"te.png', "back\\slash;x.png"):
+        (tmp_path / name).write_bytes(PNG)
+        escaped = str(tmp_path / name).replace("\\", "\\\\").replace('"', '\\"')
+        command = ["curl", "-sS", "-F", f'file=@"{escaped}"', f"{server.base}/v1/upload"]
+        answer = subprocess.run(command, capture_output=True, check=True).stdout
+        assert json.loads(answer)["name"] == name.rpartition("\\")[2]
