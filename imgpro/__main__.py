@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Run as the workers' parent when the server asks for one, as the command line otherwise."""
+    """Run as the workers' parent or beside the server when that asks for it, as the command line otherwise."""
     _fill_standard_descriptors()
     if sys.flags.optimize:
         sys.exit("imgpro: python -O removes checks that imgpro relies on; start it without -O")
@@ -13,6 +13,11 @@ def main() -> None:
         from imgpro.imaging import zygote  # only this process may load the decoders
 
         zygote.main(int(sys.argv[2]))
+        return
+    if sys.argv[1:2] == ["__side__"]:
+        from imgpro.store import desk  # it loads what it is asked to do
+
+        desk.main(int(sys.argv[2]))
         return
     from imgpro.cli.commands import cli  # and it needs no command line
 

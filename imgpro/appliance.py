@@ -1,5 +1,6 @@
 """Builds every part in order and closes them in reverse. No other behaviour lives here."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ from imgpro.model import Limits
 from imgpro.plans import PlanTable
 from imgpro.settings import Imaging, Settings, Uploads
 from imgpro.signing import Signer
+from imgpro.store import journal_ahead
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -146,7 +148,7 @@ class Appliance:
         self.errands.offer("delete-account", self.leaving.carry_out)
         self.retention = Retention(self.db, self.remove, self.upkeep)
         RetentionCommands(self.retention, self.home, self.operate)
-        self.serve.suspect = self.healing.suspect
+        self.serve.suspect = self.archives.suspect = self.healing.suspect
         self.scrub = Scrub(self.settings.scrub, self.db, self.blobs, self.healing)
         self.errands.offer("scrub", self.scrub.errand)
         self.checkup = Checkup(self.db, self.blobs, self.derivs, self.remove, self.healing, self.scrub, self.journal)
@@ -220,6 +222,8 @@ class Appliance:
         async with contextlib.AsyncExitStack() as parts:
             data = DataDir.open(data_path, _database_dir(settings), known=known, accept=accept)
             parts.callback(data.close)
+            place = (data.database, data.journal, data.instance_id)
+            await asyncio.to_thread(journal_ahead.settle, *place, accept=accept)
             journal = Journal(data.journal, data.instance_id)
             db = await Database.open(data.database, data.backups, data.instance_id, __version__, follower=journal)
             parts.push_async_callback(db.close)

@@ -22,6 +22,11 @@ _SPANS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)
 _SPAN_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a count with what it is of: "1 picture", "2,000 pictures"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 class Field(msgspec.Struct, frozen=True):
     """One setting as documentation, the example file and the environment see it."""
 

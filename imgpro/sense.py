@@ -4,6 +4,7 @@ Knows nothing of where values came from.
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -15,6 +16,10 @@ from imgpro.settings import Server, Settings
 _BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:_]+(?:/[A-Za-z0-9_~\-][A-Za-z0-9._~\-]*)*/?")
 TIME_OF_DAY: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_OTHER_MACHINE = re.compile(r"(?:[\w.-]+@)?[\w.-]+:(?:/|$)")  # as rsync and NFS write it
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]")
+_LONGEST_BUCKET: Final = 63
 # What browsers and their scripts write themselves.
 _TAKEN = frozenset(
     {"accept", "authorization", "cookie", "from", "host", "origin", "referer", "user-agent", "x-api-key"}
@@ -65,8 +70,39 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, int | None, str]]:
     yield from _of_header_sign_in(settings)
 
 
+def wrong_with_place(to: str) -> str | None:
+    """Return what is wrong with a place for backups by its name alone, in words that follow it; None if nothing is."""
+    scheme, mark, rest = to.partition("://")
+    if mark and scheme == "s3":
+        return _wrong_with_bucket(*rest.partition("/")[::2])
+    if re.match("s3:", to, re.IGNORECASE):
+        return "is no place in an object store; write s3://bucket/folder"
+    if mark and _SCHEME.fullmatch(scheme):
+        return "is an address that backups cannot go to; mount it and name the directory, or write s3://bucket/folder"
+    if to.startswith("\\\\") or _OTHER_MACHINE.match(to):
+        return "is on another machine; mount it and name the directory where it is mounted"
+    if to.startswith("~") and not os.path.expanduser(to).startswith("/"):
+        return "is in the home of a user that this machine does not have"
+    return None
+
+
+def _wrong_with_bucket(bucket: str, folder: str) -> str | None:
+    if "@" in bucket:
+        return None  # it may be a secret, and is refused where nothing of it is shown
+    if not 3 <= len(bucket) <= _LONGEST_BUCKET:
+        return f'names a bucket "{bucket}" of {len(bucket)} characters; buckets have 3 to {_LONGEST_BUCKET}'
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        return f'names a bucket "{bucket}"; buckets have letters, digits, "-" and "." between them'
+    if any(part in ("", ".", "..") for part in folder.rstrip("/").split("/")) and folder.strip("/"):
+        return "has an empty part, or one of dots, in its folder"
+    return None
+
+
 def _of_place(to: str) -> Iterator[tuple[str, int | None, str]]:
-    if to and not to.startswith(("/", "~", "s3://")):
+    if wrong := wrong_with_place(to):
+        shown = "" if "@" in to else f' = "{to}"'  # there may be a password in it
+        yield "backup.to", None, f"backup.to{shown}: {wrong}"
+    elif to and not to.startswith(("/", "~", "s3://")):
         yield "backup.to", None, f'backup.to = "{to}": must be a whole path such as /mnt/nas/imgpro, or s3://bucket'
 
 

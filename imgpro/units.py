@@ -105,8 +105,10 @@ MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources io_uring_setup io_uring_enter io_uring_register
-# The workers' own sandbox, which @system-service of 252 lacks, and their lower priority: the server answers first.
+# The workers' own sandbox, which @system-service of 252 lacks, and the lower priority of all but the server itself,
+# which answers first.
 SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self setpriority
+SystemCallFilter=sched_setscheduler ioprio_set
 SystemCallErrorNumber=EPERM
 
 [Install]

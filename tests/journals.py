@@ -12,7 +12,7 @@ from blake3 import blake3
 from imgpro.flows.journal import Journaling
 from imgpro.ids import new_account_id, new_key_id, secret_hash
 from imgpro.model import Principal
-from imgpro.store import journal_reading, journal_tables, queries, queries_accounts, rebuilding, schema
+from imgpro.store import journal_ahead, journal_reading, journal_tables, queries, queries_accounts, rebuilding, schema
 from imgpro.store.db import Database
 from imgpro.store.journal import Journal, JournalStatus
 from imgpro.store.layout import DataDir
@@ -36,8 +36,13 @@ class Home:
         self.journal: Journal
         self.journaling: Journaling
 
-    async def open(self) -> "Home":
+    async def open(self, *, accept: bool = False) -> "Home":
         self.data = DataDir.open(self.root)
+        try:
+            journal_ahead.settle(self.data.database, self.data.journal, self.data.instance_id, accept=accept)
+        except BaseException:
+            self.data.close()
+            raise
         self.journal = Journal(self.data.journal, self.data.instance_id)
         self.db = await Database.open(
             self.data.database, self.data.backups, self.data.instance_id, "1", self.migrations, self.journal
@@ -56,7 +61,7 @@ class Home:
         return self.journal.status()
 
     def files(self) -> list[Path]:
-        return sorted((self.root / "journal").iterdir())
+        return sorted((self.root / "journal").glob("0*"))
 
     def bytes_of_journal(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.files())

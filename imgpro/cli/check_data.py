@@ -15,7 +15,7 @@ from imgpro.flows.upkeep import FIRST_MS
 from imgpro.flows.watch_room import LOW_INODES
 from imgpro.forms import show_bytes
 from imgpro.sources import Loaded
-from imgpro.store import census, durable, layout, schema
+from imgpro.store import census, durable, journal_ahead, layout, schema
 from imgpro.store.ballast import Ballast
 from imgpro.store.blobs import MIN_FREE_INODES
 from imgpro.store.holder import holder
@@ -35,7 +35,7 @@ def data_checks(loaded: Loaded, data: Path) -> list[Check]:
     try:
         checks += [_file_systems(data, home), *_inodes(data, home), *_owner(data), _lock(data)]
         if database.exists():
-            checks += [_ballast(database.parent), _schema(database)]
+            checks += [_ballast(database.parent), _schema(database), *_journal(data, database)]
         return [*checks, _clock(database)]
     except PermissionError as error:
         return [*checks, Check("owner", "yellow", f"{error.filename or data} cannot be looked into by this user")]
@@ -143,6 +143,21 @@ def _schema(database: Path) -> Check:
         words = f"schema {found}; the next start brings it to {supported}: `imgpro upgrade-check` tries that"
         return Check("database", "yellow", words)
     return Check("database", "green", f"schema {found}")
+
+
+def _journal(data: Path, database: Path) -> Iterator[Check]:
+    folder = data / "journal"
+    try:
+        last = journal_ahead.ahead(database, folder, layout.read_marker(data).instance_id)
+        asides = journal_ahead.asides(folder)
+    except (ImgproError, OSError):
+        return  # another line says why
+    if last is not None:
+        words = f"the database lacks what it knows up to {journal_ahead.show_commit(last)}: an older one was put back"
+        yield Check("journal", "red", f"{words}. Try: imgpro rebuild")
+    elif asides:
+        words = f"{asides[-1]} has what an older database that was put back did not have"
+        yield Check("journal", "yellow", f"{words}; imgpro rebuild --journal {asides[-1]} goes back to it")
 
 
 def _clock(database: Path | None) -> Check:

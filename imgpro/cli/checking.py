@@ -1,6 +1,7 @@
 """`imgpro check`: hold database, originals and cache against each other."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,7 +35,7 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
             values = {"repair": repair, "deep": deep}
             result = office.errand(loaded, data_dir(loaded), "check", values, progress, told=finding_lines.TOLD)
     except DataUnusable as problem:
-        if "imgpro backup restore" in (problem.action.label or ""):  # it says the way already
+        if "imgpro rebuild" in (problem.action.label or ""):  # it says the way already
             raise
         ways = "imgpro rebuild makes the database anew from the journal; imgpro backup restore takes one from a backup"
         raise DataUnusable(problem.message, Action("fix", label=f"{problem.action.label}. Or: {ways}")) from problem
@@ -42,8 +43,20 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
     looked = f"{result['images']:,} pictures, {result['blobs']:,} originals of {show_bytes(result['bytes'])}"
     finding_lines.show(result, as_json=as_json)
     if left:
+        hint(_of_backups(result))
         raise OperatorError(_words(found, left), Action("fix", label=_way(repair=repair, broken=broken)))
     hint(f"{looked}: {f'{found:,} things were wrong and are mended' if found else 'nothing is wrong'}.")
+    hint(_of_backups(result))
+
+
+def _of_backups(result: dict[str, Any]) -> str:
+    from imgpro.flows.keeping import show_time  # as above
+
+    made, tried = result.get("backup_made_ms"), result.get("backup_tried_ms")
+    if made is None:
+        return "No backup is known at the place that backup.to names: imgpro backup create"
+    words = f"tried out {show_time(tried)}" if tried is not None else "never tried out"
+    return f"Backups are not looked into here: the last good one is of {show_time(made)}, {words}. imgpro backup verify"
 
 
 def _words(found: int, left: int) -> str:

@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 import platformdirs
 
-from imgpro.errors import Action, TargetFault
+from imgpro.errors import Action, ConfigError, TargetFault
+from imgpro.forms import without_login
+from imgpro.sense import wrong_with_place
 from imgpro.sources import Loaded, default_data_dir
 from imgpro.store.known import KnownData
 
@@ -41,7 +43,14 @@ def known_data(data: Path) -> KnownData | None:
 
 def whole_place(place: str | None) -> str | None:
     """Return a place as a server in another directory understands it."""
-    if place is None or place.startswith("s3://"):
+    if place is None:
+        return None
+    if wrong := wrong_with_place(place):
+        raise ConfigError(
+            f"{without_login(place)} {wrong.partition('; ')[0]}.",
+            Action("fix", label=(wrong.partition("; ")[2] or "name a directory, or s3://bucket/folder").capitalize()),
+        )
+    if place.startswith("s3://"):
         return place
     if not place.strip():
         raise TargetFault("The place for backups is empty.", Action("fix", label="Name a directory"))

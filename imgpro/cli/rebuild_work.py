@@ -10,13 +10,18 @@ import msgspec
 
 from imgpro.errors import Action, DataDirMissing, DataUnusable, OperatorError
 from imgpro.forms import show_bytes
-from imgpro.store import durable, journal_reading, layout, rebuilding, schema
+from imgpro.store import durable, journal_ahead, journal_format, journal_reading, layout, rebuilding, schema
 from imgpro.store.journal_reading import Named
 from imgpro.store.rebuilding import Rebuilt
 
 
-def rebuild(root: Path, home: Path, show: rebuilding.Show, *, dry_run: bool, force: bool) -> Rebuilt:
-    """Make the database again under the locks. Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault."""
+def rebuild(
+    root: Path, home: Path, show: rebuilding.Show, *, dry_run: bool, force: bool, journal: Path | None = None
+) -> Rebuilt:
+    """Make the database again under the locks, from `journal` if that is another one than that of the server.
+
+    Raises DataDirMissing, DataDirLocked, DataUnusable, StorageFault.
+    """
     from imgpro.cli.office import refuse_foreign_root  # loads asyncio
 
     marker = layout.read_marker(root)
@@ -24,27 +29,34 @@ def rebuild(root: Path, home: Path, show: rebuilding.Show, *, dry_run: bool, for
     database, steps = home / layout.DATABASE_NAME, schema.packaged_migrations()
     with layout.held(root, home):
         _check_parts(root, force=force)
-        if not force and rebuilding.damage(database, steps[-1].version) is None:
-            raise OperatorError(
-                f"{database} is sound; nothing was done.",
-                Action("fix", label="imgpro run. To make it from the journal all the same: imgpro rebuild --force"),
-            )
+        own = root / "journal"
         try:
-            plan = journal_reading.plan(root / "journal", marker.instance_id)
+            wanted = force or journal is not None or rebuilding.damage(database, steps[-1].version) is not None
+            if not wanted and journal_ahead.ahead(database, own, marker.instance_id) is None:
+                raise _nothing_to_do(database, own)
+            plan = journal_reading.plan(journal or own, marker.instance_id)
+            supersedes = journal_format.listed(own).highest if journal is not None else None
         except OSError as error:
             raise durable.fault(error, "reading the journal") from error
         if not plan.segments:
             raise DataUnusable(
-                f"{root / 'journal'} holds no journal of this server that could be read.",
+                f"{journal or own} holds no journal of this server that could be read.",
                 Action("fix", label=f"imgpro backup restore --force --data {shlex.quote(str(root))}"),
             )
         with _built(database) as target:
-            quarantine = None if dry_run else root / "quarantine"
-            found = rebuilding.build(target, plan, marker.instance_id, steps, root / "blobs", quarantine, show)
+            places = (root / "blobs", None if dry_run else root / "quarantine")
+            found = rebuilding.build(target, plan, marker.instance_id, steps, *places, show, supersedes=supersedes)
             if not dry_run:
                 aside = rebuilding.install(target, database)
                 found.aside = str(aside) if aside is not None else None
     return found
+
+
+def _nothing_to_do(database: Path, journal: Path) -> OperatorError:
+    ways = "imgpro run. To make it from the journal all the same: imgpro rebuild --force"
+    if aside := journal_ahead.asides(journal):
+        ways += f". To go back to what was set aside: imgpro rebuild --journal {shlex.quote(str(aside[-1]))}"
+    return OperatorError(f"{database} is sound; nothing was done.", Action("fix", label=ways))
 
 
 def _check_parts(root: Path, *, force: bool) -> None:

@@ -1,17 +1,21 @@
 """`imgpro backup restore`: put a backup in the place of what is there. The server must not run."""
 
+import contextlib
 import json
 import os
 import pwd
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from imgpro import units
 from imgpro.cli.options import config_option, data_dir, data_option, whole_place
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint, plain
-from imgpro.errors import Action, DoneInPart
+from imgpro.errors import Action, DoneInPart, TargetFault
 from imgpro.forms import show_bytes
 from imgpro.sources import load
 
@@ -48,10 +52,12 @@ def restore(
     loaded = load({"storage.data": data, "storage.database_dir": db_dir}, config)
     root = Path(os.path.abspath(data_dir(loaded)))
     work = RestoreWork(loaded, root, whole_place(place))
-    _become_owner(root)  # who may not be able to read the program any more: all of it is loaded by now
-    with ProgressLine(quiet=as_json) as progress:
+    user = _become_owner(root)  # who may not be able to read the program any more: all of it is loaded by now
+    with _as_whom(user), ProgressLine(quiet=as_json) as progress:
         result = work.rehearse(name, progress) if dry_run else work.restore(name, progress, force=force, fast=fast)
     _show(result, dry_run=dry_run, as_json=as_json)
+    if not dry_run and (words := _whose(root)):
+        hint(words)
 
 
 def _show(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
@@ -86,17 +92,56 @@ def _summary(result: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _become_owner(root: Path) -> None:
-    """As root, go on as the user whose data it is: the service must be able to open everything that is made."""
+def _become_owner(root: Path) -> str | None:
+    """As root, go on as the user whose data it is: the service must be able to open everything that is made.
+
+    Return their name; None where nothing was changed.
+
+    A directory that is made anew belongs to whoever the one belongs to that it is made in: what root does in there,
+    they could lead elsewhere.
+    """
+    place = root
+    while not place.exists() and place != place.parent:
+        place = place.parent
     try:
-        owner = root.stat()
+        owner = place.stat()
     except OSError:
-        return
+        return None
     if os.geteuid() != 0 or owner.st_uid == 0:
-        return
+        return None
     try:
-        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        name = pwd.getpwuid(owner.st_uid).pw_name
+        os.initgroups(name, owner.st_gid)
     except KeyError:
+        name = str(owner.st_uid)
         os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
+    return name
+
+
+@contextlib.contextmanager
+def _as_whom(user: str | None) -> Iterator[None]:
+    """Say of what is not allowed to whom it is not: root does not expect that of itself."""
+    try:
+        yield
+    except TargetFault as problem:
+        if user is None or not isinstance(problem.__cause__, PermissionError):
+            raise
+        label = f"Let {user}, to whom the data belongs, read the backups, or restore into a directory of root's"
+        raise TargetFault(
+            f"{problem.message} It was {user} who was not allowed to.", Action("fix", label=label)
+        ) from None
+
+
+def _whose(root: Path) -> str | None:
+    """Return what is to be done so that the service can open what root has made; None if nothing is."""
+    try:
+        service = pwd.getpwnam(units.USER)
+        owner = root.stat().st_uid
+    except (KeyError, OSError):
+        return None
+    if owner != 0 or service.pw_uid == 0:
+        return None
+    command = f"sudo chown -R {units.USER}: {shlex.quote(str(root))}"
+    return f"It belongs to root, and the service runs as {units.USER}: {command}"

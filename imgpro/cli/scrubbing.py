@@ -37,7 +37,7 @@ def scrub(data: str | None, rest: bool, rate: str | None, as_json: bool, config:
     read = f"{checked:,} originals, {show_bytes(size)}, were read again"
     if left:
         raise DoneInPart(
-            f"{read}; {left:,} are damaged and could not be put back. They are not served.",
+            f"{read}; {left:,} {'is' if left == 1 else 'are'} damaged and could not be put back. They are not served.",
             Action("fix", label="upload the same files again, or imgpro backup list; imgpro check names them"),
         )
     hint(f"{read}; {f'{healed:,} were damaged and are whole again' if healed else 'all are whole'}.")

@@ -7,9 +7,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from imgpro.errors import Action, ImgproError, OperatorError
 from imgpro.flows import backup_clock
@@ -17,27 +16,23 @@ from imgpro.flows.backup_runs import BackupRuns, BackupStatus
 from imgpro.flows.errands import Errands, Progress
 from imgpro.forms import show_bytes, without_login
 from imgpro.settings import Backup as BackupSettings
-from imgpro.store import queries_keeping, room
-from imgpro.store.backing_up import Made, Making, Tell
+from imgpro.store import backup_work, room
+from imgpro.store.backing_up import Made, Tell
+from imgpro.store.backup_work import Place
 from imgpro.store.blobs import Spool
 from imgpro.store.db import Database
 from imgpro.store.layout import DataDir
-from imgpro.store.quiet_threads import Stop
-from imgpro.store.repository import DATABASE, Backup, Manifest, Repository
-from imgpro.store.schema import packaged_migrations
-from imgpro.store.side_thread import SideThread
-from imgpro.store.snapshot import scratch
+from imgpro.store.repository import Backup, Repository
+from imgpro.store.side_process import SideProcess
 from imgpro.store.swapping import clear_stage
 from imgpro.store.target import Absent, Target
 from imgpro.store.targets import own_place, target_of
-from imgpro.store.thinning_out import Thinned, thin_out
-from imgpro.store.trying_out import Altered, Trial, fetch_database, read_proven, try_blobs
+from imgpro.store.thinning_out import Thinned
+from imgpro.store.trying_out import Altered, read_proven
 
 SHOWN: Final = 20  # digests that an answer names
 WAITING: Final = "waiting for other work at the place"
 DISK_LOOK_S: Final = 0.5  # how long whoever asks for the state waits for a disk
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -84,31 +79,22 @@ class Backups:
             return await self._create(values, place, progress)
 
     async def _create(self, values: Mapping[str, Any], place: str | None, progress: Progress) -> dict[str, Any]:
-        with self._target(place) as target:
-            known = target.describe() in await self._runs.places()
-            usual = target.describe() == self._usual_place()
-            progress.begin("looking at the place")
+        at = self._place(place)
+        where = self._described(at)
+        known = where in await self._runs.places()
+        usual = where == self._usual_place()
+        progress.begin("looking at the place")
+        async with self._process("backup", progress) as side:
             async with self._runs.noted("backup", usual=usual) as noted:
-                made = await self._thread(
-                    "backup",
-                    target,
-                    lambda stop: Making(
-                        Repository(target),
-                        self._data,
-                        self._app_version,
-                        stop,
-                        _teller(progress),
-                        used_before=known and not values.get("begin_anew", False),
-                    ).make(),
-                )
-                await self._runs.note_place(target.describe())
+                used_before = known and not values.get("begin_anew", False)
+                made, kept = await side.run(backup_work.make, at, self._app_version, used_before)
+                await self._runs.note_place(where)
                 for digest, _ in made.damage:
                     self._suspect(digest)
-                noted.result = self._outcome_of(made, target)
+                noted.result = {**_outcome_of(made, where), "kept": kept}
                 noted.good = not made.manifest.missing_blobs
-                noted.message = _words_of(made, target.describe())
-                noted.result["kept"] = await asyncio.to_thread(lambda: _complete(Repository(target)))
-            pruned = await self._thin_out_quietly(target, progress) if usual else None
+                noted.message = _words_of(made, where)
+            pruned = await self._thin_out_quietly(side, at) if usual else None
         return {**noted.result, "removed": list(pruned.removed) if pruned else [], "agrees": self._agrees(values)}
 
     async def verify(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -121,24 +107,22 @@ class Backups:
             return await self._verify(values, progress)
 
     async def _verify(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-        with self._target(values.get("from")) as target:
-            usual = target.describe() == self._usual_place() and not values.get("name")
-            async with self._runs.noted("verify", usual=usual) as noted, SideThread("backup-trial") as side:
-                side.interrupt = target.abort
-                name, manifest, trial = await self._try_out(target, values.get("name"), side, progress)
-                noted.good = not trial.bad
-                noted.message = (
-                    f"{trial.bad} of its pictures are missing or damaged." if trial.bad else f"{name} is good."
-                )
-                noted.result = {
-                    "backup": name,
-                    "place": target.describe(),
-                    "images": manifest.images,
-                    "blobs": trial.good,
-                    "bytes": trial.good_bytes,
-                    "bad": trial.bad,
-                    "named": [{"digest": digest, "fault": fault} for digest, fault in trial.faults[:SHOWN]],
-                }
+        at = self._place(values.get("from"))
+        where = self._described(at)
+        usual = where == self._usual_place() and not values.get("name")
+        async with self._runs.noted("verify", usual=usual) as noted, self._process("verify", progress) as side:
+            name, manifest, trial = await side.run(backup_work.try_out, at, values.get("name"), self._app_version)
+            noted.good = not trial.bad
+            noted.message = f"{trial.bad} of its pictures are missing or damaged." if trial.bad else f"{name} is good."
+            noted.result = {
+                "backup": name,
+                "place": where,
+                "images": manifest.images,
+                "blobs": trial.good,
+                "bytes": trial.good_bytes,
+                "bad": trial.bad,
+                "named": [{"digest": digest, "fault": fault} for digest, fault in trial.faults[:SHOWN]],
+            }
         return {**noted.result, "agrees": self._agrees(values)}
 
     async def prune(self, values: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
@@ -157,17 +141,16 @@ class Backups:
             return await self._prune(values.get("from"), keep, progress)
 
     async def _prune(self, place: str | None, keep: int, progress: Progress) -> dict[str, Any]:
-        with self._target(place) as target:
-            thinned = await self._thread(
-                "backup-prune", target, lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
-            )
-            return {
-                "place": target.describe(),
-                "removed": list(thinned.removed),
-                "left": thinned.left,
-                "blobs": thinned.blobs,
-                "bytes": thinned.bytes,
-            }
+        at = self._place(place)
+        async with self._process("backup-prune", progress) as side:
+            thinned = await side.run(backup_work.prune, at, keep)
+        return {
+            "place": self._described(at),
+            "removed": list(thinned.removed),
+            "left": thinned.left,
+            "blobs": thinned.blobs,
+            "bytes": thinned.bytes,
+        }
 
     async def listed(self, place: str | None = None) -> list[Backup]:
         """Return the backups at a place, the oldest first. Raises TargetFault, BackupUnusable."""
@@ -218,55 +201,23 @@ class Backups:
             log.error("%s failed: %s Try: %s", kind, report.error["message"], report.error["action"]["label"])
         return ""
 
-    async def _try_out(
-        self, target: Target, wanted: str | None, side: SideThread, progress: Progress
-    ) -> tuple[str, Manifest, Trial]:
-        repository, held = Repository(target), contextlib.ExitStack()
-        try:
-            await side.run(lambda: held.enter_context(target.lock("reading", shared=True)))
-            name, manifest = await side.run(lambda: repository.find(wanted))
-            progress.begin("fetching the database")
-            folder = await side.run(
-                lambda: held.enter_context(scratch(self._data, "backup-trial", 2 * manifest.database_bytes))
-            )
-            path = folder / DATABASE
-            await side.run(lambda: fetch_database(repository, name, manifest, path, packaged_migrations()[-1].version))
-            for file in ("FORMAT", "secret.key"):
-                await side.run(partial(repository.small, name, manifest, file))
-            await self._open(path, folder, manifest, repository, name)
-            trial = await side.run(
-                lambda: try_blobs(repository, name, manifest, path, Stop(side.stop), _teller(progress))
-            )
-        finally:
-            await asyncio.shield(asyncio.to_thread(held.close))
-        return name, manifest, trial
-
-    async def _open(self, path: Path, folder: Path, manifest: Manifest, repository: Repository, name: str) -> None:
-        """Open the database as a server would, and see that it holds what the manifest says."""
-        database = await Database.open(path, folder, manifest.instance_id, self._app_version)
-        try:
-            async with database.reader() as conn:
-                found = await queries_keeping.counted(conn)
-        finally:
-            await database.close()
-        if found != (manifest.images, manifest.blobs):
-            raise repository.damaged(name, DATABASE)
-
-    async def _thin_out_quietly(self, target: Target, progress: Progress) -> Thinned | None:
+    async def _thin_out_quietly(self, side: SideProcess, at: Place) -> Thinned | None:
         """The backup is made; that older ones could not be removed is no failure of it."""
-        keep = self._settings().keep
         try:
-            return await self._thread(
-                "backup-prune", target, lambda stop: thin_out(Repository(target), keep, stop, _teller(progress))
-            )
+            return await side.run(backup_work.prune, at, self._settings().keep)
         except ImgproError as problem:
             log.error("old backups could not be removed: %s", problem)
             return None
 
-    async def _thread(self, name: str, target: Target, work: Callable[[Stop], T]) -> T:
-        async with SideThread(name) as side:
-            side.interrupt = target.abort
-            return await side.run(partial(work, Stop(side.stop)))
+    def _process(self, name: str, progress: Progress) -> SideProcess:
+        return SideProcess(name, _teller(progress))
+
+    def _place(self, place: str | None) -> Place:
+        return Place(self._settings(), self._data, place)
+
+    def _described(self, at: Place) -> str:
+        with contextlib.closing(target_of(at.settings, at.data.root, at.place)) as target:
+            return target.describe()
 
     @contextlib.contextmanager
     def _target(self, place: str | None) -> Iterator[Target]:
@@ -311,20 +262,21 @@ class Backups:
                 found.setdefault(target.describe(), target)
         return list(found.values())
 
-    def _outcome_of(self, made: Made, target: Target) -> dict[str, Any]:
-        manifest = made.manifest
-        return {
-            "backup": made.name,
-            "place": target.describe(),
-            "images": manifest.images,
-            "blobs": manifest.blobs,
-            "bytes": manifest.blob_bytes,
-            "new_blobs": manifest.new_blobs,
-            "new_bytes": manifest.new_bytes,
-            "deleted": made.deleted,
-            "missing": manifest.missing_blobs,
-            "named": [{"digest": digest, "damage": damage} for digest, damage in made.damage[:SHOWN]],
-        }
+
+def _outcome_of(made: Made, where: str) -> dict[str, Any]:
+    manifest = made.manifest
+    return {
+        "backup": made.name,
+        "place": where,
+        "images": manifest.images,
+        "blobs": manifest.blobs,
+        "bytes": manifest.blob_bytes,
+        "new_blobs": manifest.new_blobs,
+        "new_bytes": manifest.new_bytes,
+        "deleted": made.deleted,
+        "missing": manifest.missing_blobs,
+        "named": [{"digest": digest, "damage": damage} for digest, damage in made.damage[:SHOWN]],
+    }
 
 
 def _teller(progress: Progress) -> Tell:
@@ -342,10 +294,6 @@ def _words_of(made: Made, place: str) -> str:
     if manifest.missing_blobs:
         return f"{manifest.missing_blobs} of {manifest.blobs} originals are missing or damaged here, and not in it."
     return f"{manifest.images} pictures to {place}, {show_bytes(manifest.new_bytes)} of them new."
-
-
-def _complete(repository: Repository) -> int:
-    return sum(backup.manifest is not None for backup in repository.backups())
 
 
 def _listed(repository: Repository) -> list[Backup]:

@@ -1,9 +1,10 @@
 """Holding database, originals, cache and the rest against each other: what disagrees is looked at twice, named, mended.
 
-Looks in a thread of its own while the server goes on. Knows nothing of HTTP or SQL.
+Looks in a process of its own while the server goes on. Knows nothing of HTTP or SQL.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,8 +27,8 @@ from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
 from imgpro.store.doubts import Doubt
 from imgpro.store.findings import Finding, Findings
-from imgpro.store.looks import BROKEN, Looks
-from imgpro.store.side_thread import SideThread
+from imgpro.store.looks import BROKEN, Looks, look_at
+from imgpro.store.side_process import SideProcess
 
 REPAIR: Final = "imgpro check --repair"
 BY_HAND: Final = "imgpro rebuild makes the database anew, imgpro backup restore takes one from a backup"
@@ -59,6 +60,7 @@ class Checkup:
         self._scrub = scrub
         self._journal = journal
         self._data = blobs.data
+        self._looks = Looks(blobs.data, healing.quarantine, ORPHAN_GRACE_S)
         self._second = SecondLook(db, blobs)
         self._more: list[More] = []
 
@@ -85,7 +87,8 @@ class Checkup:
                         await findings.add(finding)
                 if deep:
                     await self._scrub.add_findings(findings, progress)
-            result = await findings.result(broken=run.broken, **await self._counted())
+            backed_up = {} if run.broken else await self._backed_up()
+            result = await findings.result(broken=run.broken, **await self._counted(), **backed_up)
         await self._note_ended(result)
         return result
 
@@ -93,6 +96,16 @@ class Checkup:
         async with self._db.reader() as conn:
             totals = await queries.totals(conn)
         return {"images": totals.images, "blobs": totals.blobs, "bytes": totals.blob_bytes}
+
+    async def _backed_up(self) -> dict[str, int | None]:
+        """Return when the last good backup was made, and when one was last tried out well: none is looked into here."""
+        async with self._db.reader() as conn:
+            runs = await queries_keeping.last_runs(conn)
+        made, tried = runs.get("backup"), runs.get("verify")
+        return {
+            "backup_made_ms": made.details.get("made_ms") if made is not None else None,
+            "backup_tried_ms": tried.good_ms if tried is not None else None,
+        }
 
     async def _note_ended(self, result: Mapping[str, Any]) -> None:
         found, left, now_ms = result["found"], result["left"], _now_ms()
@@ -108,20 +121,18 @@ class Checkup:
     async def _look(self, run: "_Run") -> None:
         """Go through all looks."""
         blobs = (await self._counted())["blobs"]
-        async with SideThread("check") as side:
-            looks = Looks(self._data, self._healing.quarantine, ORPHAN_GRACE_S, side.stop)
-            try:
-                for look in looks.listed(deep=run.deep):
-                    if run.broken and look.reads_database:
-                        continue
-                    run.progress.begin(f"looking at {look.words}", blobs if look.counts_blobs else 0)
-                    async for seen in side.walk(looks.begin(look)):
+        async with SideProcess("check") as side:
+            for number, look in enumerate(self._looks.listed(deep=run.deep)):
+                if run.broken and look.reads_database:
+                    continue
+                run.progress.begin(f"looking at {look.words}", blobs if look.counts_blobs else 0)
+                walk = side.walk(look_at, self._data, ORPHAN_GRACE_S, number, run.deep)
+                async with contextlib.aclosing(walk) as doubts:
+                    async for seen in doubts:
                         if isinstance(seen, int):
                             run.progress.advance(seen)
                         else:
                             await self._weigh(seen, run)
-            finally:
-                await side.run(looks.close)
         standing = self._journal.status()
         if standing.behind and "journal" not in run.findings.kinds:
             what = f"lacks something that the database has: {standing.reason}"

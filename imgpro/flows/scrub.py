@@ -7,40 +7,31 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
-
-import msgspec
 
 from imgpro.errors import Action, StorageFault
 from imgpro.flows.errands import Progress
 from imgpro.flows.healing import Healing, Outcome
+from imgpro.forms import counted
 from imgpro.settings import Scrub as ScrubSettings
-from imgpro.store import queries, queries_keeping, queries_scrub, rereading
+from imgpro.store import queries, queries_keeping, queries_scrub
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.doubts import place_of
 from imgpro.store.findings import Finding, Findings
 from imgpro.store.queries_scrub import Named, Round
-from imgpro.store.rereading import Pace
+from imgpro.store.rereading import Pace, Spell, read_beside, read_page
+from imgpro.store.side_process import SideProcess
 from imgpro.store.side_thread import SideThread
 
 STEP_S: Final = 600.0
 PAGE: Final = 512
-SPELL_S: Final = 1.0  # after which the thread comes back and says how far it is
 MOST_IN_A_ROW: Final = 50
 LOST: Final = "upload the same file again, or have a backup that has it"
 
 log = logging.getLogger(__name__)
-
-
-class Spell(msgspec.Struct, frozen=True):
-    """What a second of reading has found: blobs, their bytes, the bad ones, and how many of the last in a row were."""
-
-    checked: int
-    bytes: int
-    bad: list[str]
-    row: int
 
 
 class Scrub:
@@ -93,19 +84,21 @@ class Scrub:
             totals = await queries.totals(conn)
         now = await self._begun(rest=True)
         bad_before, until = now.bad, now.checked + math.ceil(totals.blobs / max(1.0, every_s / STEP_S))
-        async with SideThread("scrub") as side:
+        blobs = self._blobs.data.blobs
+        async with SideThread("scrub") as side:  # so little is due at a time that a process would cost more
             pace = Pace(self._settings.max_rate_bytes, side.stop)
             while now.checked < until:
                 page = await self._page(now.cursor, min(PAGE, until - now.checked))
                 if not page:
                     await self._ended(now)
                     break
-                spell, outcomes = await self._spell(side, page, pace)
+                reading = side.run(partial(read_page, blobs, page, pace, MOST_IN_A_ROW))
+                spell, outcomes = await self._judged(reading)
                 now = await self._noted(now, page, spell, outcomes)
                 fresh = [outcome for outcome in outcomes[-spell.row :] if not outcome.healed and not outcome.known]
                 if spell.row >= MOST_IN_A_ROW and len(fresh) >= MOST_IN_A_ROW:
                     raise _too_many(len(fresh))
-        return [f"{now.bad - bad_before} originals are damaged"] if now.bad > bad_before else []
+        return [f"{counted(now.bad - bad_before, 'original')} damaged"] if now.bad > bad_before else []
 
     async def _whole(self, findings: Findings, progress: Progress, rate_bytes: int | None, *, rest: bool) -> Round:
         now = await self._begun(rest=rest)
@@ -113,10 +106,10 @@ class Scrub:
             totals = await queries.totals(conn)
         progress.begin("reading originals again", totals.blob_bytes, "bytes")
         progress.advance(now.bytes)
-        async with SideThread("scrub") as side:
-            pace = Pace(rate_bytes, side.stop)
+        async with SideProcess("scrub") as side:
             while page := await self._page(now.cursor, PAGE):
-                spell, outcomes = await self._spell(side, page, pace)
+                reading = side.run(read_beside, self._blobs.data.blobs, page, rate_bytes, MOST_IN_A_ROW)
+                spell, outcomes = await self._judged(reading)
                 now = await self._noted(now, page, spell, outcomes)
                 progress.advance(spell.bytes)
                 for outcome in outcomes:
@@ -138,9 +131,7 @@ class Scrub:
     async def _ended(self, now: Round) -> None:
         async with self._db.reader() as conn:
             left = await queries_keeping.damaged_count(conn)
-        message = f"{now.checked:,} originals were read again; " + (
-            f"{left:,} are damaged" if left else "all are whole"
-        )
+        message = f"{counted(now.checked, 'original')} read again: {f'{left:,} damaged' if left else 'all are whole'}"
         now_ms = _now_ms()
 
         def write(conn: Any) -> None:
@@ -166,11 +157,9 @@ class Scrub:
         async with self._db.reader() as conn:
             return await queries_scrub.digests_after(conn, cursor, limit)
 
-    async def _spell(
-        self, side: SideThread, page: Sequence[tuple[str, int]], pace: Pace
-    ) -> tuple[Spell, list[Outcome]]:
+    async def _judged(self, reading: Awaitable[Spell]) -> tuple[Spell, list[Outcome]]:
         """Read for a while, and judge what seems bad."""
-        spell = await side.run(lambda: self._read(page, pace))
+        spell = await reading
         judged = [await self._healing.judge(digest) for digest in spell.bad]
         return spell, [outcome for outcome in judged if outcome is not None]
 
@@ -194,21 +183,6 @@ class Scrub:
         async with self._db.reader() as conn:
             named = await queries_scrub.named(conn, outcome.digest)
         return finding_of(outcome, named)
-
-    def _read(self, page: Sequence[tuple[str, int]], pace: Pace) -> Spell:
-        """Read blobs until the page, the time or the patience with bad ones is over; in the thread."""
-        until_s = time.monotonic() + SPELL_S
-        checked = read = row = 0
-        bad: list[str] = []
-        for digest, size in page:
-            verdict = rereading.read_again(self._blobs.path(digest), digest, size, pace)
-            checked, read = checked + 1, read + verdict.read_bytes
-            row = row + 1 if verdict.damage is not None else 0
-            if verdict.damage is not None:
-                bad.append(digest)
-            if time.monotonic() > until_s or row >= MOST_IN_A_ROW:
-                break
-        return Spell(checked, read, bad, row)
 
 
 def finding_of(outcome: Outcome, named: Named) -> Finding:

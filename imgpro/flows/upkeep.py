@@ -13,7 +13,7 @@ from typing import Final
 from imgpro.errors import Action, StorageFault
 from imgpro.flows.keyring import KeyRing
 from imgpro.flows.remove import Remove
-from imgpro.store import copies, queries, queries_accounts
+from imgpro.store import copies, durable, journal_ahead, queries, queries_accounts
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -184,9 +184,12 @@ class Upkeep:
     async def sweep_orphans(self, grace_s: float = ORPHAN_GRACE_S) -> int:
         """Unlink what no image refers to: blobs older than `grace_s`, and derivatives. Return how many pictures went.
 
-        A kill between the steps of a deletion leaves such things behind.
+        A kill between the steps of a deletion leaves such things behind. Nothing while a journal is set aside: it
+        names originals that the database does not know.
         """
         await asyncio.to_thread(self._blobs.data.check_there)
+        if await asyncio.to_thread(self._journal_is_aside):
+            return 0
         removed = 0
         limit = time.time() - grace_s
         batch: list[str] = []
@@ -201,6 +204,14 @@ class Upkeep:
         for start in range(0, len(cached), BATCH):
             removed += await self._remove_unknown(cached[start : start + BATCH])
         return removed
+
+    def _journal_is_aside(self) -> bool:
+        folder = self._blobs.data.journal
+        try:
+            journal_ahead.drop_asides(folder, now_s=time.time())
+            return bool(journal_ahead.asides(folder))
+        except OSError as error:
+            raise durable.fault(error, "looking for journals that were set aside") from error
 
     async def prune_logs(self) -> None:
         """Forget uploads that no window looks at, answers that nobody may ask for again, links and keys that ended.

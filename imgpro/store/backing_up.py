@@ -71,6 +71,7 @@ class Making:
         self._created_ms = time.time_ns() // 1_000_000
         self._deleted = 0
         self._new = self._new_bytes = 0
+        self._absent: dict[str, int] = {}  # the first of those that were not there, and their bytes
         self._missing: list[str] = []
         self._missing_count = 0
         self._damage: list[tuple[str, BlobDamage]] = []
@@ -101,16 +102,33 @@ class Making:
         self._bad = self._repository.bad()
         self._marks_to_lift: list[str] = []
         with contextlib.closing(read_only(self._data.database)) as live:
-            for digest, size, outcome in each(
-                self._lacking(snapshot), self._copy_one, self._target.parallel, self._stop
-            ):
-                if outcome is not _Done.COPIED:
-                    self._note(snapshot, live, digest, outcome)
-                    continue
-                self._new += 1
-                self._new_bytes += size
-                if digest in self._bad:
-                    self._marks_to_lift.append(digest)
+            for done in each(self._lacking(snapshot), self._copy_one, self._target.parallel, self._stop):
+                self._take(snapshot, live, *done)
+            self._look_again(snapshot, live)
+
+    def _take(
+        self, snapshot: Snapshot, live: sqlite3.Connection, digest: str, size: int, outcome: "_Done | BlobDamage"
+    ) -> None:
+        """Count what came of one blob."""
+        if outcome is not _Done.COPIED:
+            self._note(snapshot, live, digest, size, outcome)
+            return
+        self._new += 1
+        self._new_bytes += size
+        if digest in self._bad:
+            self._marks_to_lift.append(digest)
+
+    def _look_again(self, snapshot: Snapshot, live: sqlite3.Connection) -> None:
+        """Look once more for what was not there: it may have been deleted, and sent again, a moment before it was asked
+        for, or deleted since.
+        """
+        absent, self._absent = self._absent, {}
+        self._missing_count -= len(absent)
+        self._missing = [digest for digest in self._missing if digest not in absent]
+        self._damage = [found for found in self._damage if found[0] not in absent]
+        for digest, size in absent.items():
+            self._stop.check()
+            self._take(snapshot, live, *self._copy_one((digest, size)))
 
     def _lacking(self, snapshot: Snapshot) -> Iterator[tuple[str, int]]:
         """Yield what the copy names and the place has not: both are sorted, so that one walk along both tells."""
@@ -137,7 +155,9 @@ class Making:
             return digest, size, _Done.GONE if found.damage == "missing" else found.damage
         return digest, size, _Done.COPIED
 
-    def _note(self, snapshot: Snapshot, live: sqlite3.Connection, digest: str, outcome: "_Done | BlobDamage") -> None:
+    def _note(
+        self, snapshot: Snapshot, live: sqlite3.Connection, digest: str, size: int, outcome: "_Done | BlobDamage"
+    ) -> None:
         """Tell what was deleted meanwhile from what is lost."""
         if not is_live(live, digest):
             # Deleted since the copy was made, and a delete is a delete: it must not come back from a backup.
@@ -149,6 +169,8 @@ class Making:
         if len(self._missing) < MOST_NAMED:
             self._missing.append(digest)
             self._damage.append((digest, damage))
+            if damage == "missing":
+                self._absent[digest] = size
 
     def _forget_marks(self) -> None:
         for digest in self._marks_to_lift:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -32,6 +33,10 @@ POINTS: Final = (
 """Every place where the crash tests may kill the process, in the order an upload and its deletion meet them."""
 MIGRATION_POINTS: Final = ("migrate.copied", "migrate.stepped", "migrate.committed")
 """The same for a start that finds an older database."""
+JOURNAL_POINTS: Final = ("journal.aside",)
+"""The same for a start that sets a journal aside."""
+HEALING_POINTS: Final = ("quarantine.moved", "quarantine.durable")
+"""The same for an original that is set aside, or comes back from there."""
 BACKUP_POINTS: Final = (
     "backup.copied",
     "backup.blobs",
@@ -49,6 +54,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 # Some file systems have no fsync for some kinds of file and say so; anything else is a broken promise.
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_MODES: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 DIRECTORY_MODE: Final = 0o750
 
@@ -86,14 +92,21 @@ OTHER_FILESYSTEMS: Final = {
 }
 
 
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+WHOLE_SYNC_TELLS: Final = hasattr(_LIBC, "syncfs") and (
+    tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 8)
+)
+
+
 class _CrashPlan:
     """Reads `IMGPRO_CRASH_AT=name[:n]` once and kills the process when that point is met for the n-th time."""
 
     def __init__(self, text: str) -> None:
         self.name, _, count = text.partition(":")
         self._left = int(count or 1)
+        self.victims = [os.getpid()]
         self._lock = threading.Lock()
-        if self.name not in (*POINTS, *MIGRATION_POINTS, *BACKUP_POINTS):
+        if self.name not in (*POINTS, *MIGRATION_POINTS, *JOURNAL_POINTS, *HEALING_POINTS, *BACKUP_POINTS):
             raise ValueError(f"IMGPRO_CRASH_AT names no crash point: {self.name!r}")
 
     def met(self) -> None:
@@ -101,10 +114,17 @@ class _CrashPlan:
         with self._lock:
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                for victim in self.victims:
+                    os.kill(victim, signal.SIGKILL)
 
 
 _plan: Final = _CrashPlan(os.environ["IMGPRO_CRASH_AT"]) if os.environ.get("IMGPRO_CRASH_AT") else None
+
+
+def die_together(pid: int) -> None:
+    """Have a kill that the crash tests ask for hit another process as well, before this one."""
+    if _plan is not None:
+        _plan.victims.insert(0, pid)
 
 
 def point(name: str) -> None:
@@ -153,6 +173,16 @@ def fsync_fd(fd: int) -> None:
             raise
 
 
+def sync_file_system(fd: int) -> None:
+    """Flush all of the file system that `fd` lies on; raises OSError, also for a write that failed since it was opened.
+
+    Only where WHOLE_SYNC_TELLS: before Linux 5.8 it kept silent about those.
+    """
+    if _LIBC.syncfs(fd) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 def fsync_directory(path: str | Path) -> None:
     """Make the names in a directory durable; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -168,7 +198,7 @@ def make_directory(path: Path) -> bool:
         os.mkdir(path)
     except FileExistsError:
         return False
-    os.chmod(path, DIRECTORY_MODE)
+    set_mode(path, DIRECTORY_MODE)
     return True
 
 
@@ -178,6 +208,18 @@ def make_directories(path: Path) -> None:
     for directory in reversed(missing):
         if make_directory(directory):
             fsync_directory(directory.parent)
+
+
+def set_mode(file: int | Path, mode: int) -> None:
+    """Give a file its mode, where the file system has such modes and lets us: FAT and some network ones do not.
+
+    Raises OSError.
+    """
+    try:
+        os.chmod(file, mode)
+    except OSError as error:
+        if error.errno not in _NO_MODES:
+            raise
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
@@ -248,7 +290,7 @@ def _prove(staged: Path, placed: Path) -> None:
 def filesystem_type(path: Path) -> int | None:
     """Return statfs(2)'s `f_type` of the file system that holds `path`, or None where that cannot be asked."""
     try:
-        statfs = ctypes.CDLL(None, use_errno=True).statfs
+        statfs = _LIBC.statfs
     except (AttributeError, OSError):
         return None
     # f_type is the first word of the structure on every Linux this runs on; the rest is not looked at.

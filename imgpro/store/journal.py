@@ -14,17 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
+from imgpro.store import journal_ahead, journal_position, journal_tables, schema
 from imgpro.store import journal_format as form
-from imgpro.store import journal_tables, schema
 from imgpro.store.journal_format import Begins, Files, Header
 from imgpro.store.journal_tables import Shape
-from imgpro.store.journal_tail import Position, Syncer, Tail, position_of
+from imgpro.store.journal_tail import Position, Syncer, Tail
 
-META_KEY: Final = "journal"
-_TOTALS: Final = (
-    "SELECT group_concat(value, ',') FROM "
-    "(SELECT value FROM totals WHERE name IN ('images', 'blobs', 'blob_bytes', 'anonymous_bytes') ORDER BY name)"
-)
 _META_KEPT: Final = ("created_ms", "good_clock_ms", "app_version_last")
 
 log = logging.getLogger(__name__)
@@ -51,6 +46,8 @@ class Journal:
         self.folder = folder
         self.instance_id = instance_id
         self._shapes: dict[str, Shape] = {}
+        self._witness = journal_ahead.Witness(folder, instance_id)
+        self._last_number: int | None = None  # of the tail that the last commit went to
         self._one: dict[str, str] = {}  # SQL for the row of a key, by table
         self._dirty: dict[tuple[Any, ...], None] = {}
         self._changed = False  # by what is dirty, a line that was written before is overtaken
@@ -58,6 +55,7 @@ class Journal:
         self._older: Tail | None = None  # the one before, while the commit that began a new one is under way
         self._began = self._appended = self._wanted = False
         self._gap = self._cleared = False
+        self._forgets = False  # the snapshot that is due, or under way, is to forget something
         self._retired: list[Tail] = []
         self._syncing = threading.Lock()
         self._syncer: Syncer | None = None
@@ -96,6 +94,9 @@ class Journal:
         found = form.listed(self.folder)
         for path in (*found.numbered(0, number), *found.partial):
             path.unlink(missing_ok=True)
+        if self._forgets:
+            journal_ahead.drop_asides(self.folder)
+            self._forgets = False
         tail = self._tail
         self._snapshot_bytes, self._snapshot_ms = size, time.time_ns() // 1_000_000
         self._older_bytes = sum(
@@ -194,8 +195,12 @@ class Journal:
             if self._older is not None:
                 self._older_bytes += self._older.size
                 self._retired.append(self._older)
+            self._forgets = self._forgets or self._overtaken
             self._gap = self._cleared = self._overtaken = False
         self._overtaken = self._overtaken or self._changed
+        if (self._appended or self._began) and self._tail is not None:
+            self._witness.note(self._tail.number, self._tail.size)
+            self._last_number = self._tail.number
         if (self._appended or self._began) and self._syncer is not None:
             self._syncer.wake()
         self._settle()
@@ -222,6 +227,7 @@ class Journal:
         if tail is not None:
             self._retired.append(tail)
         self.sync()
+        self._witness.close()
 
     def _settle(self) -> None:
         self._dirty.clear()
@@ -244,10 +250,11 @@ class Journal:
 
     def _resume(self, connection: sqlite3.Connection, found: Files) -> bool:
         """Go on with the tail of the last commit; False if the journal is not the one of this database."""
-        noted = connection.execute("SELECT value FROM meta WHERE key = ?", (META_KEY,)).fetchone()
-        position, totals, overtaken = _read_noted(noted[0] if noted else "")
-        if position is None or totals != _totals(connection):
+        noted = journal_position.read(connection)
+        if noted is None or noted.position is None or noted.totals != journal_position.totals(connection):
             return False
+        position = noted.position
+        self._last_number = position.number
         header = _whole(found, position, self.instance_id)
         if header is None:
             return False
@@ -259,7 +266,7 @@ class Journal:
             path.unlink(missing_ok=True)
         self._measure(found, position.number)
         # Something older: a snapshot that was to take its place did not come about.
-        self._overtaken = overtaken or bool(found.numbered(0, position.number))
+        self._overtaken = noted.overtaken or bool(found.numbered(0, position.number))
         if header.schema != schema.version(connection):
             self._begin(connection, "next")
             self._changed = True  # so that there is a snapshot of the new schema before long
@@ -276,7 +283,8 @@ class Journal:
             path.unlink(missing_ok=True)
         self._behind = not empty
         self._reason = "" if empty else "the journal is not that of this database, or not there yet"
-        self._begin(connection, "empty" if empty else "gap", above=found.highest)
+        above = max(found.highest, journal_ahead.highest(self.folder))
+        self._begin(connection, "empty" if empty else "gap", above=above)
         self._changed = bool(found.highest)  # what lies there is of no use any more
         self._set_position(connection)
 
@@ -300,11 +308,11 @@ class Journal:
     def _set_position(self, connection: sqlite3.Connection) -> None:
         assert self._tail is not None
         overtaken = self._changed or (self._overtaken and not self._began)
-        note_position(connection, self._tail.position, overtaken=overtaken)
+        journal_position.note(connection, self._tail.position, overtaken=overtaken)
 
     def _clear_position(self, connection: sqlite3.Connection) -> None:
         """Have the next start see that the journal lacks something."""
-        _set_meta(connection, "")
+        journal_position.note_behind(connection, self._last_number)
         self._cleared = True
 
     def _fail(self, error: Exception) -> None:
@@ -331,31 +339,8 @@ class Journal:
             )
 
 
-def note_position(connection: sqlite3.Connection, position: Position, *, overtaken: bool) -> None:
-    """Write into a database how far the journal goes that says the same."""
-    _set_meta(connection, f"{position} {_totals(connection)} {int(overtaken)}")
-
-
-def _set_meta(connection: sqlite3.Connection, value: str) -> None:
-    connection.execute(
-        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        (META_KEY, value),
-    )
-
-
 def _why(error: Exception) -> str:
     return f"it could not be written: {error}"
-
-
-def _totals(connection: sqlite3.Connection) -> str:
-    """Return sums that triggers of the database keep: who changed it behind our back has changed them as well."""
-    return str(connection.execute(_TOTALS).fetchone()[0])
-
-
-def _read_noted(text: str) -> tuple[Position | None, str, bool]:
-    position, _, rest = text.partition(" ")
-    totals, _, overtaken = rest.partition(" ")
-    return position_of(position), totals, overtaken == "1"
 
 
 def _whole(found: Files, position: Position, instance_id: str) -> Header | None:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -120,6 +120,11 @@ class DataDir:
         except OSError as error:
             raise durable.fault(error, f"opening the data directory {root}") from error
         return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be sent to a process that works for this one: the locks stay here, what was seen of the disk goes along."""
+        seen = {name: getattr(self, name) for name in ("instance_id", "secret", "_identity", "_database_identity")}
+        return DataDir, (self.root, self.database.parent), seen
 
     def _settle(self) -> None:
         """Fill in what is missing; a start that was killed half-way is simply continued."""

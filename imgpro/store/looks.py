@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from imgpro.ids import random_base62
-from imgpro.store import check_files, check_journal, check_rows, check_text, durable
+from imgpro.store import check_files, check_journal, check_rows, check_text, durable, journal_ahead
+from imgpro.store.desk import Desk
 from imgpro.store.doubts import Doubt, Looked, connect, place_of
 from imgpro.store.layout import DataDir
 from imgpro.store.quarantine import Quarantine
@@ -33,14 +34,25 @@ class Look(msgspec.Struct, frozen=True):
     reads_database: bool = True
 
 
+def look_at(desk: Desk, data: DataDir, grace_s: float, number: int, deep: bool) -> Looked:
+    """Go through one of the looks, by its place in the list; for a `SideProcess`."""
+    looks = Looks(data, Quarantine(data), grace_s, desk.stop)
+    try:
+        yield from looks.begin(looks.listed(deep=deep)[number])
+    finally:
+        looks.close()
+
+
 class Looks:
     """The looks of one check. `open` and everything that comes of it belong into one thread."""
 
-    def __init__(self, data: DataDir, quarantine: Quarantine, grace_s: float, stop: threading.Event) -> None:
+    def __init__(
+        self, data: DataDir, quarantine: Quarantine, grace_s: float, stop: threading.Event | None = None
+    ) -> None:
         self._data = data
         self._quarantine = quarantine
         self._grace_s = grace_s
-        self._stop = stop
+        self._stop = stop or threading.Event()
         self._conn: sqlite3.Connection | None = None
 
     def listed(self, *, deep: bool) -> list[Look]:
@@ -101,7 +113,9 @@ class Looks:
 
     def _originals(self) -> Looked:
         modes = check_files.keeps_modes(self._data.tmp, random_base62(16))
-        return check_files.originals(self._data.blobs, self._rows(), grace_s=self._grace_s, modes=modes)
+        # A journal that was set aside names originals that the database does not know.
+        grace_s = float("inf") if journal_ahead.asides(self._data.journal) else self._grace_s
+        return check_files.originals(self._data.blobs, self._rows(), grace_s=grace_s, modes=modes)
 
     def _notes(self) -> Looked:
         """Yield blobs that are noted as damaged and are there, or have no picture any more."""

@@ -18,6 +18,7 @@ from imgpro.errors import Action, DataUnusable
 from imgpro.store import (
     check_files,
     durable,
+    journal_position,
     journal_reading,
     journal_tables,
     journal_tail,
@@ -27,7 +28,6 @@ from imgpro.store import (
     schema,
 )
 from imgpro.store.doubts import Doubt
-from imgpro.store.journal import note_position
 from imgpro.store.journal_format import Header
 from imgpro.store.journal_reading import Line, Named, Plan, Segment
 from imgpro.store.schema import Migration
@@ -106,11 +106,14 @@ def build(
     blobs: Path,
     quarantine: Path | None,
     show: Show,
+    *,
+    supersedes: int | None = None,
 ) -> Rebuilt:
     """Make a new database at `target`, which must not exist, and hold it against the originals in `blobs`.
 
-    Originals of no picture are moved into `quarantine`, unless that is None. Raises DataUnusable, StorageFull,
-    StorageFault; what is left of the file then is the caller's to remove.
+    Originals of no picture are moved into `quarantine`, unless that is None. `supersedes`: the journal is not the one
+    that the server will go on with; whatever that one has up to the file of this number counts as known. Raises
+    DataUnusable, StorageFull, StorageFault; what is left of the file then is the caller's to remove.
     """
     done = Rebuilt(gaps=list(plan.gaps))
     try:
@@ -123,9 +126,11 @@ def build(
             show("counting, and making the words findable", 0, 0, "")
             _complete(conn, plan.segments[-1].header, instance_id)
             last = plan.segments[-1]
-            if not (done.gaps or done.broken.count or last.snapshot):
+            if supersedes is not None or done.gaps or done.broken.count or last.snapshot:
+                journal_position.note_behind(conn, supersedes or last.header.number)
+            else:
                 # Reading it again gives the same, so that the journal goes on from here.
-                note_position(conn, journal_tail.end_of(last.path, last.header.number), overtaken=True)
+                journal_position.note(conn, journal_tail.end_of(last.path, last.header.number), overtaken=True)
             _hold_against(conn, blobs, quarantine, done, show)
             _prove(conn)
             for name in ("images", "accounts", "keys", "blobs"):

@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from imgpro.errors import Action, BackupUnusable, TargetFault
 from imgpro.store.layout import blob_path
-from imgpro.store.target import Absent, Target
+from imgpro.store.target import MARKS, Absent, Target
 
 LAYOUT: Final = 1
 MARKER: Final = "IMGPRO-BACKUPS"
@@ -173,7 +173,7 @@ class Repository:
                 f"{self.place} holds no backups any more, but did before: its disk is not mounted, or was exchanged.",
                 Action("fix", label="Mount it. If you emptied it: imgpro backup create --begin-anew"),
             )
-        if next(self.target.list(""), None) is not None:
+        if any(not item.name.startswith(MARKS) for item in self.target.list("")):
             raise BackupUnusable(f"{self.place} is not empty and holds no backups of imgpro.", _other_place())
         self._put_small(MARKER, msgspec.json.encode(Marker(LAYOUT, instance_id)) + b"\n")
         self.target.flush()

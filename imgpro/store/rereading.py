@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,8 +18,11 @@ import msgspec
 from blake3 import blake3
 
 from imgpro.store import durable
+from imgpro.store.desk import Desk
+from imgpro.store.layout import blob_path
 
 CHUNK_BYTES: Final = 1024 * 1024
+SPELL_S: Final = 1.0  # after which a reading says how far it is
 BLOB_MODE: Final = 0o440
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe in its place must not be waited for
 
@@ -56,6 +59,15 @@ class Pace:
             self.stop.wait(max(0.0, self._due_s - now_s))
         if self.stop.is_set():
             raise Stopped
+
+
+class Spell(msgspec.Struct, frozen=True):
+    """What some reading has found: blobs, their bytes, the bad ones, and how many of the last in a row were."""
+
+    checked: int
+    bytes: int
+    bad: list[str]
+    row: int
 
 
 class Stopped(Exception):
@@ -95,6 +107,30 @@ def read_again(path: Path, digest: str, size: int | None, pace: Pace | None = No
         return _unreadable(error)
     finally:
         os.close(fd)
+
+
+def read_page(blobs: Path, page: Sequence[tuple[str, int]], pace: Pace, patience: int) -> Spell:
+    """Read the blobs of a page again for a second or so, or until `patience` of them in a row are bad."""
+    until_s = time.monotonic() + SPELL_S
+    checked = read = row = 0
+    bad: list[str] = []
+    for digest, size in page:
+        verdict = read_again(blobs / blob_path(digest), digest, size, pace)
+        checked, read = checked + 1, read + verdict.read_bytes
+        row = row + 1 if verdict.damage is not None else 0
+        if verdict.damage is not None:
+            bad.append(digest)
+        if time.monotonic() > until_s or row >= patience:
+            break
+    return Spell(checked, read, bad, row)
+
+
+def read_beside(
+    desk: Desk, blobs: Path, page: Sequence[tuple[str, int]], rate_bytes: int | None, patience: int
+) -> Spell:
+    """Do so in a `SideProcess`, which keeps the pace from one page to the next."""
+    pace = desk.kept.setdefault("pace", Pace(rate_bytes, desk.stop))
+    return read_page(blobs, page, pace, patience)
 
 
 def proven(path: Path, digest: str, size: int | None = None, *, forget: bool = False) -> Iterator[bytes]:

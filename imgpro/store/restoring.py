@@ -104,7 +104,7 @@ class Restoring:
         self._stop = stop
         self._tell = tell
         self._fast = fast
-        self._stage = DirectoryTarget(root / STAGE, links=True, mode=_BLOB_MODE)
+        self._stage = DirectoryTarget(root / STAGE, links=True, mode=_BLOB_MODE, alone=True)
         self._database = home / STAGE / DATABASE_NAME
 
     def restore(self, name: str, manifest: Manifest) -> Restored:
@@ -112,7 +112,8 @@ class Restoring:
         StorageFault, OperatorError."""
         try:
             self._prepare(name, manifest)
-            done = self._stage_blobs(self._outline(name, manifest))
+            with contextlib.closing(self._stage):
+                done = self._stage_blobs(self._outline(name, manifest))
             self._stage_rest(name, manifest)
         except OSError as error:
             raise durable.fault(error, f"restoring into {self._root}") from error

@@ -6,7 +6,7 @@ Knows nothing of what is read.
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -47,7 +47,7 @@ class SideThread:
                 future.result()
             raise
 
-    async def walk(self, source: Iterator[T]) -> AsyncIterator[T]:
+    async def walk(self, source: Iterator[T]) -> AsyncGenerator[T, None]:
         """Yield what `source` yields, each made in the thread; it is closed there in the end."""
         try:
             while True:

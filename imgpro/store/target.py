@@ -15,6 +15,7 @@ import msgspec
 from imgpro.errors import Action, TargetFault
 
 CHUNK_BYTES: Final = 1024 * 1024
+MARKS: Final = "locks/"  # beginning of the names by which a place without locks says who is at work
 
 Lock = Literal["changing", "reading"]
 

@@ -19,6 +19,7 @@ PARTIAL: Final = "partial"  # folder of files on their way; never listed
 _DEEPEST: Final = 8  # folders in folders: we make fewer
 _BATCH_FILES: Final = 64
 _BATCH_BYTES: Final = 64 * 1024 * 1024
+_MANY: Final = 2_000
 FILE_MODE: Final = 0o400  # copies of secrets are among them
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -32,12 +33,15 @@ class DirectoryTarget:
 
     Others may write to it as well, so no link in it is followed: it could lead into the data directory.
     With `links`, `link` makes a file of the same file system have a second name here, which takes no room. `name` is
-    what people know it by, `mode` that of its files.
+    what people know it by, `mode` that of its files. With `alone` nobody waits for its file system: then all
+    of that is flushed at once instead of one file after the other.
     """
 
     parallel = 2
 
-    def __init__(self, root: Path, *, name: str = "", links: bool = False, mode: int = FILE_MODE) -> None:
+    def __init__(
+        self, root: Path, *, name: str = "", links: bool = False, mode: int = FILE_MODE, alone: bool = False
+    ) -> None:
         self.root = root
         self.links = links
         self._name = name or str(root)
@@ -48,6 +52,9 @@ class DirectoryTarget:
         self._pending: list[tuple[Path, Path, int | None]] = []
         self._pending_bytes = 0
         self._touched: set[Path] = set()  # directories whose names are not durable yet
+        self._batch_files, self._batch_bytes = (_BATCH_FILES, _BATCH_BYTES) if not alone else (_MANY, 8 * _BATCH_BYTES)
+        self._alone = alone and durable.WHOLE_SYNC_TELLS
+        self._whole: int | None = None  # open since before the first write, so that it hears of each that failed
 
     def describe(self) -> str:
         """Return the path."""
@@ -87,6 +94,9 @@ class DirectoryTarget:
             self._place(batch)
             with self._guard:
                 touched, self._touched = self._touched, set()
+            if touched and self._whole is not None:
+                durable.sync_file_system(self._whole)
+                return
             for directory in sorted(touched):
                 with contextlib.suppress(FileNotFoundError):
                     durable.fsync_directory(directory)
@@ -128,8 +138,7 @@ class DirectoryTarget:
 
     def list(self, prefix: str) -> Iterator[Item]:
         """Yield files in the order of their names, one directory in memory at a time; see `Target`."""
-        folder = prefix.rpartition("/")[0]
-        for item in self._walk(folder):
+        for item in self._walk(prefix.rpartition("/")[0]):
             if item.name.startswith(prefix):
                 yield item
 
@@ -162,10 +171,10 @@ class DirectoryTarget:
                     os.close(fd)
 
     def free_bytes(self) -> int | None:
-        """Return the room that is left for this user."""
+        """Return the room that is left for this user; None where the file system does not tell."""
         with self._faults("asking for free space"):
             found = os.statvfs(self.root if self.root.exists() else self.root.parent)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize if found.f_blocks else None
 
     def abort(self) -> None:
         """Do nothing: when a call ends is the disk's affair."""
@@ -177,6 +186,9 @@ class DirectoryTarget:
         for partial, _, _ in batch:
             with contextlib.suppress(OSError):
                 partial.unlink()
+        if self._whole is not None:
+            os.close(self._whole)
+            self._whole = None
 
     def tidy(self) -> None:
         """Remove what a killed process was writing; see `Target`."""
@@ -217,13 +229,16 @@ class DirectoryTarget:
                 if durable.make_directory(directory):
                     durable.fsync_directory(directory.parent)
             self._check_there()
+        with self._guard:
+            if self._alone and self._whole is None:
+                self._whole = os.open(folder, _FOLDER)
         return folder / secrets.token_hex(8)
 
     def _place_later(self, partial: Path, target: Path, size: int | None) -> None:
         with self._guard:
             self._pending.append((partial, target, size))
             self._pending_bytes += size or 0
-            if len(self._pending) < _BATCH_FILES and self._pending_bytes < _BATCH_BYTES:
+            if len(self._pending) < self._batch_files and self._pending_bytes < self._batch_bytes:
                 return
             batch, self._pending, self._pending_bytes = self._pending, [], 0
         self._place(batch)
@@ -231,9 +246,11 @@ class DirectoryTarget:
     def _place(self, batch: Iterable[tuple[Path, Path, int | None]]) -> None:
         """Flush and rename files. In batches: the first flush makes most file systems write all of them."""
         batch = sorted(batch, key=lambda entry: entry[1])
+        if self._whole is not None and any(size is not None for _, _, size in batch):
+            durable.sync_file_system(self._whole)
         for partial, _, size in batch:
             if size is not None:
-                _make_durable(partial)
+                _make_durable(partial, flushed=self._whole is not None)
         for partial, target, _ in batch:
             self._make_folder(target.parent)
             with self._held(PARTIAL) as source, self._held(self._name_of(target.parent)) as held:
@@ -315,8 +332,11 @@ class DirectoryTarget:
             self._identity = self._identity or (found.st_dev, found.st_ino)
             if self._identity == (found.st_dev, found.st_ino):
                 return
-        what = "There is no directory" if self._identity is None else "Its disk was exchanged under the directory"
-        raise TargetFault(f"{what} {self._name}.", Action("fix", label="Mount its disk, or name another place"))
+        if self._identity is not None:
+            what = f"Its disk was exchanged under the directory {self._name}."
+        else:
+            what = f"{_not_there(self.root.parent)}, so there can be no {self._name}."
+        raise TargetFault(what, Action("fix", label="Mount its disk, make the directory, or name another place"))
 
     @contextlib.contextmanager
     def _faults(self, doing: str) -> Iterator[None]:
@@ -327,15 +347,30 @@ class DirectoryTarget:
 
     def _fault(self, error: OSError, doing: str) -> TargetFault:
         reason, label = error.strerror or str(error), "Check that disk and its connection"
-        if durable.is_full(error):
+        if error.errno == errno.EFBIG:
+            reason, label = "it takes no file so long", "Choose a place on another file system: FAT ends at 4 GiB"
+        elif durable.is_full(error):
             reason, label = "it is full", "Make room there, or keep fewer backups: imgpro backup prune --keep N"
         elif error.errno in durable.NOT_WRITABLE:
             label = "Make it writable for the user that runs imgpro"
             if error.errno == errno.EROFS and "INVOCATION_ID" in os.environ:  # a service: systemd opens few places
                 label = "sudo imgpro service install, which lets the service write there"
+        elif error.errno == errno.ENOTDIR and self.root.is_file():
+            return TargetFault(
+                f"{self._name} is a file, not a directory.", Action("fix", label="Name a directory, or remove the file")
+            )
         elif error.errno in (errno.ENOENT, errno.ENOTDIR):
             label = "Mount its disk, or name a directory that is there"
         return TargetFault(f"{self._name} failed while {doing}: {reason}.", Action("fix", label=label))
+
+
+def _not_there(folder: Path) -> str:
+    """Return which directory is not there, or is something else: the first on the way."""
+    while not os.path.lexists(folder) and folder != folder.parent and not folder.parent.is_dir():
+        folder = folder.parent
+    if os.path.lexists(folder):
+        return f"{folder} is {'a link to nothing' if folder.is_symlink() else 'a file, not a directory'}"
+    return f"There is no directory {folder}"
 
 
 def _linked(path: Path) -> TargetFault:
@@ -350,16 +385,16 @@ def _write(path: Path, chunks: Iterable[bytes], mode: int) -> None:
     try:
         for chunk in chunks:
             durable.write_all(fd, chunk)
-        with contextlib.suppress(PermissionError):  # a file system without Unix modes
-            os.fchmod(fd, mode)
+        durable.set_mode(fd, mode)
     finally:
         os.close(fd)
 
 
-def _make_durable(path: Path) -> None:
+def _make_durable(path: Path, *, flushed: bool) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        durable.fsync_fd(fd)
+        if not flushed:
+            durable.fsync_fd(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(fd)

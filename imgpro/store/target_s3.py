@@ -2,23 +2,20 @@
 
 import contextlib
 import functools
-import os
 import queue
-import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError
 from obstore.store import S3Store
 
-from imgpro.errors import Action, ConfigError, OperatorError, TargetFault
+from imgpro.errors import Action, OperatorError, TargetFault
 from imgpro.settings import Backup
-from imgpro.store import s3_faults
+from imgpro.store import s3_faults, s3_marks, s3_settings
 from imgpro.store.target import CHUNK_BYTES, Absent, Item, Lock, process_locks
 
 if TYPE_CHECKING:
@@ -36,14 +33,8 @@ _PAGE: Final = 1_000  # names in one answer, and in one request to delete
 CONNECT_S: Final = 5
 ANSWER_S: Final = 30
 BULK_S: Final = 300
+_UNLOCK_S: Final = 2.0  # for a stop
 _LOOK_S: Final = 0.5  # how often a call under way looks whether it was broken off
-_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-# By one of these the library finds credentials of its own; it would ask every network for them otherwise.
-_AMBIENT: Final = (
-    "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)  # fmt: skip
-_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 class S3Target:
@@ -56,17 +47,18 @@ class S3Target:
     parallel = 6  # most of the time goes by waiting for answers; each has two or three parts in memory
 
     def __init__(self, place: str, settings: Backup) -> None:
-        self._bucket, self._folder = _parts(place)
+        self._bucket, self._folder = s3_settings.parts(place)
         self._name = f"s3://{self._bucket}" + (f"/{self._folder}" if self._folder else "")
-        self._endpoint = _endpoint(settings)
+        self._endpoint = s3_settings.endpoint(settings)
         self._store_name = self._endpoint or f"Amazon S3 ({settings.s3_region})"
-        _check_credentials(settings)
+        s3_settings.check_credentials(settings)
         self._settings = settings
         self._guard = threading.Lock()
         self._doomed: dict[str, None] = {}  # names to delete, in their order
         self._seen = False  # the bucket is there
         self._aborted = threading.Event()
         self._left: list[threading.Thread] = []  # calls that nobody waits for any more
+        self._marks: dict[str, s3_marks.Mark] = {}  # that are held, by name
 
     # Made when they are needed: reading certificates takes milliseconds, and who only wants the name waits for none.
 
@@ -101,8 +93,10 @@ class S3Target:
             )
 
     def flush(self) -> None:
-        """Carry out deletions; see `Target`."""
+        """Carry out deletions; see `Target`. Raises TargetFault as well if others may work here by now."""
         while True:
+            for mark in list(self._marks.values()):
+                mark.check(self.describe)
             with self._guard:
                 batch = list(self._doomed)[:_PAGE]
                 for name in batch:
@@ -179,15 +173,27 @@ class S3Target:
 
     @contextlib.contextmanager
     def lock(self, what: Lock, *, shared: bool = False) -> Iterator[None]:
-        """Hold a lock that this process sees: a folder of a bucket belongs to one server."""
+        """Hold a lock that every process sees, on whatever machine; who may only read sees it, and holds none."""
         with contextlib.ExitStack() as held:
             held.enter_context(process_locks.hold(f"{self._endpoint} {self._name}", what, shared=shared))
             try:
+                held.enter_context(self._marked(what, shared=shared))
                 yield
             finally:
                 if self._left:  # a manifest on its way may still arrive
                     rest = held.pop_all()
                     threading.Thread(target=self._release, args=(rest,), name="s3-lock", daemon=True).start()
+
+    @contextlib.contextmanager
+    def _marked(self, what: Lock, *, shared: bool) -> Iterator[None]:
+        with s3_marks.held(_Marking(self, reader=shared), what, self.describe, shared=shared) as mark:
+            if mark is not None:
+                self._marks[mark.name] = mark
+            try:
+                yield
+            finally:
+                if mark is not None:
+                    del self._marks[mark.name]
 
     def free_bytes(self) -> int | None:
         """Return None: a store tells nobody."""
@@ -299,6 +305,40 @@ class S3Target:
             )
 
 
+class _Marking:
+    """A folder of a store as marks need it."""
+
+    def __init__(self, target: S3Target, *, reader: bool) -> None:
+        self._target = target
+        self._reader = reader
+        self.list = target.list
+
+    def write(self, name: str, content: bytes) -> None:
+        with self._target._faults("locking"):
+            try:
+                self._target._call(lambda: obstore.put(self._target._quick, name, content, use_multipart=False))
+            except PermissionDeniedError:
+                if self._reader:
+                    raise s3_marks.MayOnlyRead from None
+                raise
+
+    def remove(self, name: str) -> None:
+        """Remove it also after the work was broken off: others wait for that. It need not have come about yet."""
+        thread = threading.Thread(target=self._remove, args=(name,), name="s3-unlock", daemon=True)
+        thread.start()
+        thread.join(ANSWER_S if not self._target._aborted.is_set() else _UNLOCK_S)
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(BaseError, OSError):
+            obstore.delete(self._target._quick, [name])
+
+    def small(self, name: str) -> bytes:
+        return next(self._target.read(name), b"")
+
+    def there(self, name: str) -> bool:
+        return self._target.size(name) is not None
+
+
 class _Watched:
     """Chunks on their way into the library, which may wrap what they raise."""
 
@@ -317,52 +357,6 @@ class _Watched:
         except BaseException as problem:
             self.problem = problem
             raise
-
-
-def _parts(place: str) -> tuple[str, str]:
-    """Return bucket and folder of `s3://bucket/folder`. Raises ConfigError, without what may be a secret."""
-    bucket, _, folder = place.removeprefix("s3://").partition("/")
-    if "@" in bucket:
-        raise ConfigError(
-            "backup.to holds an access key.",
-            Action("fix", label="Write s3://bucket/folder, and the key into backup.s3_key_id and backup.s3_secret"),
-        )
-    folder = folder.strip("/")
-    if not _BUCKET.fullmatch(bucket) or any(part in ("", ".", "..") for part in folder.split("/") if folder):
-        raise ConfigError(f"{place} is no place in an object store.", Action("fix", label="Write s3://bucket/folder"))
-    return bucket, folder
-
-
-def _endpoint(settings: Backup) -> str:
-    """Return the address of the store; empty: Amazon's. Raises ConfigError."""
-    wanted = settings.s3_endpoint or next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
-    if not wanted:
-        return ""
-    found = urlsplit(wanted)
-    if "@" in found.netloc:
-        raise ConfigError(
-            "backup.s3_endpoint holds a password.",
-            Action("fix", label="Write only the address, and the key into backup.s3_key_id and backup.s3_secret"),
-        )
-    if found.scheme not in ("http", "https") or not found.hostname or found.query or found.fragment:
-        raise ConfigError(
-            f'backup.s3_endpoint = "{wanted}" is no address of an object store.',
-            Action("fix", label="Write it as https://s3.example.org, or http:// for one on your own network"),
-        )
-    return wanted.rstrip("/")
-
-
-def _check_credentials(settings: Backup) -> None:
-    if bool(settings.s3_key_id) != bool(settings.s3_secret):
-        lacking = "s3_secret" if settings.s3_key_id else "s3_key_id"
-        raise ConfigError(
-            f"backup.{lacking} is not set, and an access key has both.", Action("fix", label=f"Set backup.{lacking}")
-        )
-    if not settings.s3_key_id and not any(os.environ.get(name) for name in _AMBIENT):
-        raise ConfigError(
-            "There is no access key for the object store.",
-            Action("fix", label="Set backup.s3_key_id and backup.s3_secret, or the AWS_* variables"),
-        )
 
 
 def _own_credentials(settings: Backup) -> "S3CredentialProvider | None":

@@ -245,3 +245,14 @@ def test_root_restores_for_the_service(drill):
         done = imgpro_apart("backup", "restore", "--data", ours, "--from", place, "--force")
         assert done.returncode == 0, done
         assert {path.stat().st_uid for path in [ours, *ours.rglob("*")]} == {65534}
+        # And one that is not there yet, in a folder of somebody's.
+        theirs = Path(folder, "theirs")
+        theirs.mkdir()
+        os.chown(theirs, 65534, 65534)
+        done = imgpro_apart("backup", "restore", "--data", theirs / "img" / "new", "--from", place)
+        assert done.returncode == 0, done
+        assert {path.stat().st_uid for path in [theirs, *theirs.rglob("*")]} == {65534}
+        for path in place.rglob("*"):
+            os.chown(path, 0, 0)
+        done = imgpro_apart("backup", "restore", "--data", theirs / "other", "--from", place)
+        assert (done.returncode, "was nobody who was not allowed" in done.stderr) == (74, True), done

@@ -12,9 +12,11 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from imgpro.store import schema
+from imgpro.store import journal_ahead, schema
+from imgpro.store import journal_format as form
 from imgpro.store.durable import MIGRATION_POINTS
 from tests.crash.disks import disk
 from tests.pictures import encoded, make_image
@@ -50,6 +52,16 @@ def made_newer(data: Path) -> None:
     conn.execute("UPDATE meta SET value = '9.9.9' WHERE key = 'app_version_last'")
     conn.commit()
     conn.close()
+    folder = data / "journal"
+    tails = form.listed(folder).tails
+    if tails:  # with its first start it begins a file of its own
+        header = form.read_header(tails[max(tails)])
+        header = msgspec.structs.replace(header, number=max(tails) + 1, schema=TODAY + 1, begins="next")
+        line = form.header_line(header)
+        (folder / form.tail_name(header.number)).write_bytes(line)
+        witness = journal_ahead.Witness(folder, header.instance)
+        witness.note(header.number, len(line))
+        witness.close()
 
 
 def test_there_is_data_of_every_released_schema():
@@ -193,6 +205,8 @@ def test_a_newer_schema_is_refused_untouched_with_both_ways_out(tmp_path):
     assert query(data / "imgpro.db", "PRAGMA user_version") == [(OLD[-1],)]
     with running(data) as server:
         check_all(server, stored)
+        [aside] = journal_ahead.asides(data / "journal")
+        assert f"imgpro rebuild --journal {aside} of the newer version goes back to it" in server.log()
 
 
 def test_an_older_program_leaves_todays_data_alone(tmp_path):

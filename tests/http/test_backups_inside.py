@@ -6,6 +6,7 @@ import sqlite3
 from random import Random
 
 import pytest
+from blake3 import blake3
 
 from imgpro.errors import TargetFault
 from imgpro.flows.errands import Progress
@@ -55,6 +56,42 @@ async def test_a_picture_that_is_deleted_meanwhile_is_not_in_it(tmp_path):
         assert gone["id"].encode() not in path.read_bytes()
         verdict = await found.appliance.backups.verify({}, Progress())
         assert (verdict["bad"], verdict["blobs"]) == (0, 3)
+
+
+async def test_a_picture_that_is_deleted_and_sent_again_meanwhile_is_in_it(tmp_path):
+    """One comes back a moment after it was looked for; one that was lost all along is deleted a moment after."""
+    nas = tmp_path / "nas"
+    async with inside(tmp_path / "data", chosen(nas)) as found:
+        dice = Random(9)
+        contents = [small_png(dice) for _ in range(4)]
+        made = [await found.must_upload(content) for content in contents]
+        by_digest = {path.name: path for path in blobs(tmp_path / "data")}
+        loop = asyncio.get_running_loop()
+
+        class Meanwhile(Making):
+            def _note(self, snapshot, live, digest, size, outcome):
+                if digest == blake3(contents[0]).hexdigest() and contents[0] not in again:
+                    again.append(contents[0])
+                    asyncio.run_coroutine_threadsafe(found.must_upload(contents[0]), loop).result(30)
+                super()._note(snapshot, live, digest, size, outcome)
+                if digest == blake3(contents[1]).hexdigest() and contents[1] not in again:
+                    again.append(contents[1])
+                    assert asyncio.run_coroutine_threadsafe(found.delete(made[1]), loop).result(30).status == 200
+
+        def tell(stage: str, _: int) -> None:
+            if stage == "copying pictures":
+                assert asyncio.run_coroutine_threadsafe(found.delete(made[0]), loop).result(30).status == 200
+                for content in contents[1:3]:
+                    by_digest[blake3(content).hexdigest()].unlink()
+
+        again: list[bytes] = []
+        work = Meanwhile(Repository(DirectoryTarget(nas)), found.appliance.data, "0", Stop(), tell, used_before=False)
+        done = await asyncio.to_thread(work.make)
+        assert again == contents[:2] or again == contents[1::-1]
+        lost = blake3(contents[2]).hexdigest()
+        assert (done.damage, done.manifest.missing) == (((lost, "missing"),), (lost,))
+        assert (done.deleted, done.manifest.missing_blobs, done.manifest.new_blobs) == (1, 1, 2)
+        assert {path.name for path in stored(nas)} == {blake3(contents[n]).hexdigest() for n in (0, 3)}
 
 
 async def test_broken_off_it_leaves_nothing_half(tmp_path):

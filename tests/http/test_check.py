@@ -20,12 +20,17 @@ from imgpro.flows.checkup import _Run
 from imgpro.flows.errands import Progress
 from imgpro.settings import Backup
 from imgpro.store import check_files, layout
+from imgpro.store.desk import Desk
 from imgpro.store.doubts import Doubt, place_of
 from imgpro.store.findings import Findings, read_findings
+from imgpro.store.layout import DataDir
+from imgpro.store.looks import Looks, look_at
+from imgpro.store.quarantine import Quarantine
 from tests.http.inside import settings
 from tests.law import check_disk
 from tests.load import Load, small_png
 from tests.servers import ROOT, UNLIMITED, running
+from tests.terminals import IMGPRO, at_terminal
 
 OLD = (1, 1)  # long before any grace
 
@@ -471,8 +476,26 @@ def test_a_file_system_that_keeps_no_modes_is_not_blamed(data, monkeypatch):
     monkeypatch.setattr(check_files, "keeps_modes", lambda tmp, name: False)
     for path in files(data):
         path.chmod(0o644)
-    assert checked(data)[1] == []
+    place = DataDir(data, data)
+    for number, look in enumerate(Looks(place, Quarantine(place), 0).listed(deep=False)):
+        if look.counts_blobs:
+            seen = look_at(Desk(lambda *_: None), place, 0, number, False)
+            assert [doubt for doubt in seen if not isinstance(doubt, int)] == []
 
 
 def test_names_of_the_data_directory_are_known():
     assert {"journal", "quarantine"} <= set(layout.OWN_NAMES)
+
+
+def test_it_says_when_backups_were_made_and_tried_out(data):
+    looked = json.loads(imgpro("check", "--data", str(data), "--json").stdout)
+    assert (looked["backup_made_ms"], looked["backup_tried_ms"]) == (None, None)
+    imgpro("backup", "create", "--data", str(data))
+    made = json.loads(imgpro("check", "--data", str(data), "--json").stdout)
+    assert (made["backup_made_ms"] > 0, made["backup_tried_ms"]) == (True, None)
+    imgpro("backup", "verify", "--data", str(data))
+    tried = json.loads(imgpro("check", "--data", str(data), "--json").stdout)
+    assert tried["backup_made_ms"] == made["backup_made_ms"] < tried["backup_tried_ms"]
+    with at_terminal([*IMGPRO, "check", "--data", str(data)], os.environ, ROOT) as command:
+        assert command.finish()[0] == 0
+    assert "Backups are not looked into here: the last good one is of 20" in command.text

@@ -311,7 +311,7 @@ async def test_the_rolling_round_goes_on_where_it_was_and_begins_anew(tmp_path):
     async with inside(tmp_path / "data", settings(scrub=often)) as site:
         victim = sorted(made)[3]
         HARMS["any bit"](site.appliance.blobs.path(victim), random.Random(6))
-        assert await site.appliance.scrub.step() == "1 originals are damaged"
+        assert await site.appliance.scrub.step() == "1 original damaged"
         assert list(await noted(site)) == [victim]
         for _ in range(3):
             await site.appliance.scrub.step()

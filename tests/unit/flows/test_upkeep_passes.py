@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from typing import Any
 
@@ -16,11 +17,13 @@ from imgpro.flows.records import Records
 from imgpro.flows.remove import Remove
 from imgpro.flows.upkeep import BATCH, ClockWatch, Upkeep
 from imgpro.model import Image
-from imgpro.store import queries
+from imgpro.store import journal_ahead, queries
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
+from imgpro.store.doubts import Doubt
 from imgpro.store.layout import DataDir
+from imgpro.store.looks import Looks
 from imgpro.store.quarantine import Quarantine
 from tests.samples import sample_image
 
@@ -155,6 +158,25 @@ async def test_old_orphans_go_and_young_ones_wait(house):
     assert house.cached_names() == set()
     assert await house.upkeep.sweep_orphans(grace_s=-1) == 1
     assert house.blob_names() == {known.blob.digest}
+
+
+async def test_orphans_wait_while_a_journal_is_set_aside(house):
+    """It names originals that the database does not know."""
+    old = await house.place(b"old", age_s=90_000)
+    aside = house.data.journal / "aside-20260101T000000Z"
+    aside.mkdir()
+    assert await house.upkeep.sweep_orphans() == 0
+    assert house.blob_names() == {old}
+    looks = Looks(house.data, Quarantine(house.data), 0.0, threading.Event())
+    [originals] = [look for look in looks.listed(deep=False) if look.words == "originals"]
+    assert [seen for seen in originals.begin() if isinstance(seen, Doubt)] == []
+    month_ago = time.time() - journal_ahead.KEPT_S - 60
+    os.utime(aside, (month_ago, month_ago))
+    assert await house.upkeep.sweep_orphans() == 1
+    assert not aside.exists()
+    await house.place(b"other", age_s=90_000)
+    assert [seen.kind for seen in originals.begin() if isinstance(seen, Doubt)] == ["orphan"]
+    looks.close()
 
 
 async def test_derivatives_without_a_picture_go(house):

@@ -15,7 +15,8 @@ from imgpro.flows import journal as flow
 from imgpro.store import journal_format as form
 from imgpro.store import journal_tables, queries, queries_accounts, schema
 from imgpro.store.db import Database
-from imgpro.store.journal import META_KEY, Journal
+from imgpro.store.journal import Journal
+from imgpro.store.journal_position import META_KEY
 from tests.journals import Hands, Home, add_account, add_image, copied, reopened_header
 from tests.samples import NOW_MS
 
@@ -192,21 +193,6 @@ async def test_what_was_never_committed_is_cut_off_at_the_next_start(home, tmp_p
     assert home.bytes_of_journal() == before
     await home.write(lambda conn: add_image(conn, b"two"))
     home.check_rebuilt(tmp_path / "new.db")
-
-
-async def test_a_database_from_earlier_takes_the_journal_back_with_it(home, tmp_path):
-    """As a copy of the whole disk from yesterday would: what came later is gone from both."""
-    await home.write(lambda conn: add_image(conn, b"one"))
-    await home.close()
-    shutil.copy(home.root / "imgpro.db", tmp_path / "earlier.db")
-    await home.open()
-    await home.write(lambda conn: add_image(conn, b"two"))
-    await home.close()
-    shutil.copy(tmp_path / "earlier.db", home.root / "imgpro.db")
-    await home.open()
-    assert not home.status().behind
-    home.keep_blob(b"one")
-    assert home.check_rebuilt(tmp_path / "new.db").images == 1
 
 
 def other_history(home, tmp_path):

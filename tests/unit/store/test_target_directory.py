@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from imgpro.errors import TargetFault
+from imgpro.store import durable
 from imgpro.store.target import Absent
 from imgpro.store.target_directory import DirectoryTarget
 
 
-@pytest.fixture
-def target(tmp_path):
-    return DirectoryTarget(tmp_path / "place")
+@pytest.fixture(params=[False, True], ids=["beside others", "alone"])
+def target(tmp_path, request):
+    return DirectoryTarget(tmp_path / "place", alone=request.param)
 
 
 def put(target: DirectoryTarget, *names: str) -> None:
@@ -23,6 +24,24 @@ def put(target: DirectoryTarget, *names: str) -> None:
 
 def content(target: DirectoryTarget, name: str) -> bytes:
     return b"".join(target.read(name))
+
+
+def test_bytes_are_durable_before_their_names_and_names_before_flush_returns(tmp_path, monkeypatch):
+    seen: list[str] = []
+    flush, rename = durable.sync_file_system, os.rename
+    monkeypatch.setattr(durable, "sync_file_system", lambda fd: (seen.append("flush"), flush(fd)))
+    monkeypatch.setattr(os, "rename", lambda *args, **more: (seen.append("rename"), rename(*args, **more)))
+    target = DirectoryTarget(tmp_path / "place", alone=True)
+    put(target, "one", "two")
+    assert seen == ["flush", "rename", "rename", "flush"]
+    target.flush()
+    assert len(seen) == 4
+    target.close()
+
+
+def test_a_flush_that_fails_is_told(tmp_path):
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable.sync_file_system(-1)
 
 
 def test_what_was_put_is_there(target):

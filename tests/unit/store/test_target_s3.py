@@ -17,7 +17,7 @@ import pytest
 from imgpro.errors import ConfigError, OperatorError, TargetFault
 from imgpro.settings import Backup
 from imgpro.store import target_s3
-from imgpro.store.target import CHUNK_BYTES, Absent
+from imgpro.store.target import CHUNK_BYTES, Absent, process_locks
 from imgpro.store.target_s3 import PART_BYTES, S3Target
 from imgpro.store.targets import target_of
 from tests.certificates import make_pair
@@ -355,13 +355,14 @@ def test_a_store_that_does_not_answer_is_left_and_keeps_its_lock_until_it_does(s
         with pytest.raises(TargetFault, match="under way"), other.lock("changing"):
             pass
         asked.sendall(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
-        wait_until(lambda: _is_free(other))
+        key = f"{settings(store, s3_endpoint=f'http://127.0.0.1:{silent.getsockname()[1]}').s3_endpoint} {place.describe()}"
+        wait_until(lambda: _is_free(key))
         asked.close()
 
 
-def _is_free(place: S3Target) -> bool:
+def _is_free(key: str) -> bool:
     try:
-        with place.lock("changing"):
+        with process_locks.hold(key, "changing", shared=False):
             return True
     except TargetFault:
         return False
