@@ -21,7 +21,7 @@ from imgpro.flows.export import Export
 from imgpro.flows.export_gallery import PAGE
 from imgpro.flows.export_index import Choice
 from imgpro.flows.export_plan import Outcome, Source
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool
 from imgpro.sources import Loaded
@@ -81,7 +81,7 @@ def perform(loaded: Loaded, orders: Orders) -> None:
         _say(outcome, orders)
     if outcome.damaged:
         raise DoneInPart(
-            f"{_count(outcome.damaged)} left out: damaged or missing in the data directory.",
+            f"{counted(outcome.damaged, 'picture')} left out: damaged or missing in the data directory.",
             Action("fix", label="`imgpro scrub` heals what a backup still has; then run it again"),
         )
 
@@ -138,12 +138,8 @@ def _say(outcome: Outcome, orders: Orders) -> None:
     told = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "nothing to do"
     would = " would be" if orders.dry_run else ""
     folder = plain(str(orders.folder))
-    click.echo(f"{_count(outcome.pictures)} ({show_bytes(outcome.bytes)}){would} in {folder}: {told}")
+    click.echo(f"{counted(outcome.pictures, 'picture')} ({show_bytes(outcome.bytes)}){would} in {folder}: {told}")
     if outcome.without_thumbnail:
-        hint(f"{_count(outcome.without_thumbnail)} without a thumbnail: none could be made.")
+        hint(f"{counted(outcome.without_thumbnail, 'picture')} without a thumbnail: none could be made.")
     if orders.gallery and not orders.dry_run:
         hint(f"Open {plain(str(orders.folder / PAGE))} in a browser.")
-
-
-def _count(number: int) -> str:
-    return f"{number:,} {'picture' if number == 1 else 'pictures'}"

@@ -193,8 +193,7 @@ def _pictures(data: str | None, config: Path | None, values: Mapping[str, Any]) 
 
 
 def _counted(found: Mapping[str, Any]) -> str:
-    count = found["count"]
-    return f"{count:,} {'picture' if count == 1 else 'pictures'} ({forms.show_bytes(found['bytes'])})"
+    return f"{forms.counted(found['count'], 'picture')} ({forms.show_bytes(found['bytes'])})"
 
 
 def _moment(at_s: int) -> str:

@@ -15,7 +15,7 @@ import os
 import time
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -68,6 +68,7 @@ class Archives:
         self._records = records
         self._blobs = blobs
         self._under_way: Counter[int] = Counter()
+        self.suspect: Callable[[str], None] = lambda _: None  # told of originals that do not look whole
 
     @contextlib.contextmanager
     def place(self, principal: Principal) -> Iterator[None]:
@@ -153,12 +154,17 @@ class Archives:
         image = await self._records.get(wish.id)
         if image is None or image.expired(time.time() * 1000) or not principal.owns(image):
             raise NotFound()
-        file = OpenFile(self._blobs.open(image.blob.digest), wish.size)
+        try:
+            file = OpenFile(self._blobs.open(image.blob.digest), wish.size)
+        except ImgproError:
+            self.suspect(image.blob.digest)
+            raise
         try:
             content, crc = await asyncio.to_thread(_read, file)
         except BaseException as problem:
             file.close()
             if isinstance(problem, OSError):
+                self.suspect(image.blob.digest)
                 raise NotFound() from problem
             raise
         if content is not None:

@@ -189,7 +189,7 @@ def _check_room(folder: ExportFolder, plan: Outcome, *, thumbs: bool) -> None:
     each = _FILE_BYTES + (_THUMB_BYTES if thumbs else 0)
     needed = plan.added_bytes + plan.added * each + plan.pictures * _LINE_BYTES
     free = folder.room()
-    if free.free_bytes < needed:
+    if free.total_bytes and free.free_bytes < needed:  # some file systems do not tell
         raise StorageFault(
             f"{folder.path} has room for {show_bytes(free.free_bytes)}; about {show_bytes(needed)} are needed.",
             Action("fix", label="Make room, name a folder elsewhere, or export a part: --account, --namespace, --tag"),

@@ -110,6 +110,9 @@ class Healing:
             path = self._blobs.path(digest)
             # Said once it is said twice: the first look was without the guard.
             verdict = await asyncio.to_thread(rereading.read_again, path, digest, size)
+            if verdict.damage is None and known:
+                # Somebody put it back by hand, or a crash came between that and the note.
+                await self._derivs.drop(digest)
             if verdict.damage is None:
                 return Outcome(digest, None, "was damaged", "it is whole again", known=True) if known else None
             return await self._bad(digest, size, verdict, known)
@@ -171,19 +174,18 @@ class Healing:
             await asyncio.to_thread(self.quarantine.take, self._blobs.path(digest), digest)
         self._making.forbid(digest)
         await self._forget(digest)
-        done = await self._heal(digest, size)
+        done = await self._heal(digest, size, damage)
         if done:
-            if damage != "missing":
-                await self._derivs.drop(digest)  # some may have been made of the bad bytes
             log.warning("the original %s was damaged (it %s); %s", digest, verdict.words, done)
         elif known is None:
             log.error("the original %s is damaged: it %s, and could not be put back", digest, verdict.words)
         return Outcome(digest, damage, verdict.words, done, known is not None)
 
-    async def _heal(self, digest: str, size: int) -> str:
+    async def _heal(self, digest: str, size: int, damage: Damage) -> str:
         """Put a whole original in place, durably, and say how; nothing if there is none, or no room for it."""
         back = partial(self.quarantine.give_back, digest, size, self._blobs.path(digest))
         if await asyncio.to_thread(back):  # what could not be read may be readable now
+            await self._drop_derivatives(digest, damage)
             return "it can be read again"
         if self.fetch is None:
             return ""
@@ -195,6 +197,8 @@ class Healing:
                 if staged.digest != digest or staged.size != size:
                     log.error("the copy of the original %s in a backup is damaged as well", digest)
                     return ""
+                # Before: after a crash in between the original would be whole, and nobody look at them again.
+                await self._drop_derivatives(digest, damage)
                 await self._blobs.adopt(staged)
         except ImgproError as problem:
             if str(problem) != self._refusal:  # the same of a thousand is said once
@@ -202,6 +206,11 @@ class Healing:
             self._refusal = str(problem)
             return ""
         return "it was put back from a backup"
+
+    async def _drop_derivatives(self, digest: str, damage: Damage) -> None:
+        # Some may have been made of the bad bytes, also where those were set aside and a crash came before the note.
+        if damage != "missing" or await asyncio.to_thread(self.quarantine.has, digest):
+            await self._derivs.drop(digest)
 
     async def _forget(self, digest: str) -> None:
         """Drop the pictures of a blob from memory."""

@@ -203,17 +203,15 @@ class Upload:
             raise UnsupportedFormat("The file is empty.")
         known = await self._known(staged.digest)
         if known is not None:
-            image = await self._adopt(staged, known, (), options, client_name)
-            if staged.temp.adopted:
-                # The disk had lost these bytes, or changed them: then nobody knows what derivatives were made of.
-                await ingest.derivs.drop(staged.digest)
-            return image
+            return await self._adopt(staged, known, (), options, client_name, known=True)
         async with ingest.blobs.scratch() as clean, ingest.blobs.scratch() as out:
             report = await self._prove(staged, clean, out)
+            again = False
             if report.cleaned_bytes is not None:
                 staged = await self._spool.replace(clean)
+                again = await self._known(staged.digest) is not None
             blob = _blob(staged, report)
-            image = await self._adopt(staged, blob, report.removed, options, client_name)
+            image = await self._adopt(staged, blob, report.removed, options, client_name, known=again)
             await self._keep_warm(image, report, out)
         return image
 
@@ -230,11 +228,22 @@ class Upload:
             return await queries.blob_by_digest(conn, digest)
 
     async def _adopt(
-        self, staged: Staged, blob: Blob, removed: tuple[str, ...], options: UploadOptions, client_name: str
+        self,
+        staged: Staged,
+        blob: Blob,
+        removed: tuple[str, ...],
+        options: UploadOptions,
+        client_name: str,
+        *,
+        known: bool,
     ) -> Image:
         ingest = self._ingest
         try:
             async with ingest.blobs.guard(blob.digest):
+                if known and not await ingest.blobs.run(lambda: _is_there(ingest.blobs, staged)):
+                    # The disk has lost or changed these bytes, and nobody knows what derivatives were made of. They go
+                    # first: after a crash in between the original would be whole, and nobody look at them again.
+                    await ingest.derivs.drop(blob.digest)
                 await ingest.blobs.adopt(staged)
                 image = await self._record(blob, removed, options, client_name)
         except self._not_stored as problem:
@@ -339,6 +348,18 @@ def _result(error: BaseException | None) -> str:
 def derivative_etag(digest: str, recipe_key: str) -> str:
     """Return the strong ETag of a derivative: its original and its recipe."""
     return f'"{digest[:32]}-{recipe_key}"'
+
+
+def _is_there(blobs: BlobStore, staged: Staged) -> bool:
+    """Tell whether a blob of the same name and size is in place."""
+    try:
+        fd = blobs.open(staged.digest)
+    except ImgproError:
+        return False
+    try:
+        return os.fstat(fd).st_size == staged.size
+    finally:
+        os.close(fd)
 
 
 def _blob(staged: Staged, report: Ingested) -> Blob:

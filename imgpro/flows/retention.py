@@ -34,6 +34,8 @@ MAX_AGE_S: Final = 100 * 365 * 86_400
 ALWAYS: Final = 1_000
 TIMES_EXPECTED: Final = 10
 SMALL: Final = 100  # so few pictures are never "more than half of all"
+# What may have become old enough while the operator looked at a rehearsal: so many, or a tenth.
+MEANWHILE: Final = 10
 
 
 class Rehearsal(msgspec.Struct, frozen=True):
@@ -102,8 +104,9 @@ class Retention:
     async def add(self, rule: Rule, name: str, expected: int, *, at_once: bool = False) -> Rule:
         """Make a rule whose rehearsal showed `expected` pictures; it deletes nothing before tomorrow, or `at_once`.
 
-        Raises ValidationError.
+        Raises ValidationError, also where it matches more by now than was seen.
         """
+        expected = await self._seen(rule, expected)
         now_ms = _now_ms()
         made = msgspec.structs.replace(
             rule,
@@ -130,7 +133,10 @@ class Retention:
         log.warning("retention rule %s was removed", name)
 
     async def resume(self, name: str, expected: int) -> None:
-        """Let a rule that waits go on, after a look that showed `expected` pictures. Raises NotFound."""
+        """Let a rule that waits go on, after a look that showed `expected` pictures. Raises NotFound, and
+        ValidationError where it matches more by now.
+        """
+        expected = await self._seen(await self._named(name), expected)
         if not await self._db.write(lambda conn: queries_retention.resume_rule(conn, name, expected)):
             raise _unknown(name)
 
@@ -189,6 +195,20 @@ class Retention:
             deleted += await self._remove.by_rule(rule, ids, now_ms)
             after = found[-1].place
         return deleted
+
+    async def _seen(self, rule: Rule, expected: int) -> int:
+        """Return how many pictures a rule matches of the `expected` ones that somebody says to have seen.
+
+        What is said is not believed: a rehearsal may have been left open since yesterday, and with a number that was
+        never true the rule would delete anything later, unasked.
+        """
+        found = (await self.rehearse(rule)).count
+        if found > expected + max(MEANWHILE, expected // 10):
+            raise ValidationError(
+                f"The rule would delete {found:,} pictures now; it was {expected:,} when you looked.",
+                Action("fix", label="Rehearse it again, and look at what has come"),
+            )
+        return min(found, expected)
 
     async def _stretches(
         self, rule: Rule, now_ms: int, after: Place = START

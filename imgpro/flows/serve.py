@@ -181,6 +181,13 @@ class Serve:
             self._hot.put(target.path, current, found, target.content_type, target.etag)
         return found
 
+    async def broke_off(self, target: Target, error: OSError) -> None:
+        """Say that the file of a target could not be read to its end."""
+        if target.recipe is None:
+            self.suspect(target.image.blob.digest)
+        else:
+            await self._unreadable_derivative(target.image.blob.digest, error)
+
     async def is_damaged(self, image: Image) -> bool:
         """Tell whether the original of an image is known to be damaged, or lost: by a look at its file, not into it."""
         try:
@@ -203,8 +210,13 @@ class Serve:
         digest, key = target.image.blob.digest, target.recipe.key
         cached = self._derivs.get(digest, key)
         if cached is not None:
-            self.hits += 1
-            return await self._load(OpenFile(*cached))
+            try:
+                found = await self._load(OpenFile(*cached))
+            except OSError as error:
+                await self._unreadable_derivative(digest, error)
+            else:
+                self.hits += 1
+                return found
         self.misses += 1
         self._raise_known_failure(digest, key)
         made = self._made.get((digest, key))
@@ -220,6 +232,10 @@ class Serve:
             return await self._load(file)
         except OSError as error:
             raise self._damaged(blob) from error
+
+    async def _unreadable_derivative(self, digest: str, error: OSError) -> None:
+        log.warning("derivatives of %s cannot be read (%s), and are made anew", digest, error.strerror or error)
+        await self._derivs.drop(digest)
 
     async def _load(self, file: OpenFile) -> bytes | OpenFile:
         """Read a small file off the loop; leave a large one open for streaming."""
@@ -253,7 +269,13 @@ class Serve:
                 async with self._blobs.scratch(in_memory=True) as out:
                     rendered = await self._pool.render(source.fd, out.fd, job)
                     return await _made(out, rendered.length)
-        except (ImageBroken, ImageTooLarge) as error:
+        except ImgproError as error:
+            # A worker that the disk denies a page of its source is killed, or knows only that something failed.
+            unexplained = isinstance(error, ImageBroken | ImageTooLarge) or type(error) is ImgproError
+            if unexplained and not await asyncio.to_thread(_is_readable, source):
+                raise self._damaged(image.blob) from error
+            if not isinstance(error, ImageBroken | ImageTooLarge):
+                raise
             if isinstance(error, ImageBroken):
                 log.error("the original %s does not decode any more", digest)
                 self.suspect(digest)
@@ -318,6 +340,16 @@ class Serve:
     def _stored(image: Image, path: str) -> Target:
         blob = image.blob
         return Target(image, None, CONTENT_TYPE[blob.format], f'"{blob.digest[:32]}"', path)
+
+
+def _is_readable(file: OpenFile) -> bool:
+    try:
+        at = 0
+        while count := len(os.pread(file.fd, MAX_BODY_BYTES, at)):
+            at += count
+    except OSError:
+        return False
+    return True
 
 
 async def _made(out: Scratch, length: int) -> bytes | OpenFile:

@@ -44,6 +44,10 @@ class Quarantine:
         """Return where a bad original lies or would lie."""
         return self.root / digest
 
+    def has(self, digest: str) -> bool:
+        """Tell whether a bad original is kept."""
+        return os.path.lexists(self.path(digest))
+
     def take(self, source: Path, digest: str) -> bool:
         """Move what lies at a blob's name here, durably, in the place of an earlier one; False if nothing lies there.
 
@@ -81,11 +85,10 @@ class Quarantine:
 
     def discard(self, digest: str) -> bool:
         """Remove a bad original; return whether there was one. Raises StorageFault."""
-        target = self.path(digest)
-        if not os.path.lexists(target):
+        if not self.has(digest):
             return False
         try:
-            _remove(target)
+            _remove(self.path(digest))
         except OSError as error:
             raise durable.fault(error, "removing a bad original") from error
         return True
@@ -109,8 +112,10 @@ class Quarantine:
             if os.path.lexists(target):
                 _remove(target)
             os.rename(source, target)
+            durable.point("quarantine.moved")
             for folder in {target.parent, source.parent}:
                 durable.fsync_directory(folder)
+            durable.point("quarantine.durable")
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return False

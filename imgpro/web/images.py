@@ -42,6 +42,12 @@ class ImageHandlers:
             return _from_memory(request, target, source, headers)
         try:
             return await _from_file(request, target, source, headers)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            # Its header has gone out already: the answer can only end too early, which every client sees.
+            await serve.broke_off(target, error)
+            raise ConnectionResetError("the file cannot be read") from error
         finally:
             source.close()
 

@@ -84,21 +84,32 @@ class OperatorRetentionPages(PageGroup):
     async def post_rules(self, request: web.Request) -> web.Response:
         """Make, remove or resume a rule."""
         visitor, form = await self._door.sent(request)
-        retention, command = self._appliance.retention, form.get("do", "")
+        command = form.get("do", "")
+        fields = _given(form) if command == "add" else {}
+        try:
+            said = await self._done(command, form, fields)
+        except ValidationError as problem:
+            return await self._rules(request, visitor, fields=fields, problem=problem)
+        except NotFound as problem:
+            if command != "add":
+                raise
+            return await self._rules(request, visitor, fields=fields, problem=problem)
+        return respond.see_other(f"retention?said={said}")
+
+    async def _done(self, command: str, form: Mapping[str, str], fields: Mapping[str, str]) -> str:
+        """Do what was sent, and return which sentence tells of it. Raises ValidationError, NotFound."""
+        retention = self._appliance.retention
         if command == "add":
-            fields = _given(form)
-            try:
-                rule = await retention.wanted(_values(fields))
-                await retention.add(rule, form.get("name", ""), _count(form), at_once="now" in form)
-            except (ValidationError, NotFound) as problem:
-                return await self._rules(request, visitor, fields=fields, problem=problem)
-            return respond.see_other("retention?said=made")
+            # A new one is made of the fields alone: another rule's name among them means nothing.
+            rule = await retention.wanted({**_values(fields), "rule": None})
+            await retention.add(rule, form.get("name", ""), _count(form), at_once="now" in form)
+            return "made"
         if command == "remove":
             await retention.forget(form.get("rule", ""))
-            return respond.see_other("retention?said=removed")
+            return "removed"
         if command == "resume":
             await retention.resume(form.get("rule", ""), _count(form))
-            return respond.see_other("retention?said=resumed")
+            return "resumed"
         raise NotFound("There is nothing like that to do.")
 
     async def _rules(

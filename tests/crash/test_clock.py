@@ -4,19 +4,16 @@ The wall clock alone is moved, by a library before the C library's; the monotoni
 """
 
 import contextlib
-import email.utils
 import http.client
 import random
-import shutil
 import sqlite3
-import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.clocks import Clock, clock_library
 from tests.law import check_disk
 from tests.load import small_png
 from tests.servers import UNLIMITED, Server, bearer, held_open, multipart
@@ -26,7 +23,6 @@ pytestmark = pytest.mark.crash
 
 DAY_S = 86_400
 YEAR_S = 365 * DAY_S
-SLACK_S = 60
 ENV = {
     "IMGPRO_IMAGING_WORKERS": "1",
     "IMGPRO_PLANS_UNLIMITED": "true",
@@ -38,35 +34,7 @@ ENV = {
 @pytest.fixture(scope="session")
 def library(tmp_path_factory) -> Path:
     """The library that moves the clock."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    made = tmp_path_factory.mktemp("clock") / "wall_clock.so"
-    source = Path(__file__).with_name("wall_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(made), str(source)], check=True)
-    return made
-
-
-class Clock:
-    """What the server takes for the time: the true one and so many seconds."""
-
-    def __init__(self, folder: Path, library: Path, ahead_s: int = 0) -> None:
-        self._file = folder / "ahead"
-        self._library = library
-        self._write(ahead_s)
-
-    def environment(self) -> dict[str, str]:
-        return {"LD_PRELOAD": str(self._library), "CLOCK_AHEAD_FILE": str(self._file)}
-
-    def _write(self, ahead_s: int) -> None:
-        with open(self._file, "r+b" if self._file.exists() else "w+b") as file:
-            file.write(struct.pack("=q", ahead_s))
-
-    def set(self, server: Server, ahead_s: int) -> None:
-        """Set it, and see that the server goes by it."""
-        self._write(ahead_s)
-        said = email.utils.parsedate_to_datetime(server.get("/healthz").headers["Date"]).timestamp()
-        assert abs(said - time.time() - ahead_s) < SLACK_S, "the server's clock was not moved"
+    return clock_library(tmp_path_factory.mktemp("clock"))
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
 """`POST /dashboard/zip` over HTTP: what is in it, for whom, and what becomes of it when somebody leaves."""
 
+import contextlib
 import io
 import re
 import signal
 import socket
+import sqlite3
 import time
 import zipfile
 
 import pytest
 
+from tests.patience import wait_until
 from tests.pictures import encoded, make_image
 from tests.servers import UNLIMITED, Server, running
 from tests.signed_in import by_key
@@ -191,6 +194,25 @@ def test_it_does_not_hold_up_the_end_of_the_server(tmp_path, big):
             assert server.stop(signal.SIGTERM, 30) == 0
             assert time.monotonic() - begun < 20
         assert "Traceback" not in server.log()
+
+
+def test_an_original_that_is_lost_is_left_out_named_and_looked_after(tmp_path):
+    with running(tmp_path / "data", UNLIMITED) as server:
+        key = server.new_key("ann@example.org")
+        images = [
+            server.must_upload(encoded(make_image("RGB", (40 + n, 30)), "PNG"), f"{n}.png", key=key) for n in (1, 2)
+        ]
+        stored = server.get(f"/t/{images[1]['id']}.png").body
+        (lost,) = [
+            path for path in (server.data / "blobs").rglob("*") if path.is_file() and path.read_bytes() != stored
+        ]
+        lost.unlink()
+        found = opened(by_key(server, key).post("/dashboard/zip", ids=",".join(image["id"] for image in images)))
+        assert found.pop("2.png") == stored
+        assert "1.png" in "".join(content.decode() for content in found.values())
+        with contextlib.closing(sqlite3.connect(server.data / "imgpro.db")) as conn:
+            wait_until(lambda: conn.execute("SELECT hex(digest) FROM damaged_blobs").fetchall())
+            assert conn.execute("SELECT lower(hex(digest)) FROM damaged_blobs").fetchall() == [(lost.name,)]
 
 
 def test_a_large_archive_is_not_held_in_memory(server, key, browser, big):

@@ -1,5 +1,6 @@
 """The operator's pages about retention rules, and the command line: rehearse, make, look again, remove."""
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -97,6 +98,32 @@ def test_a_rule_that_waits(server):
     found = json.loads(run(server, "list", "--json"))
     assert [(rule["waits"], rule["expected"]) for rule in found] == [(False, 70)]
     assert run(server, "remove", "waits") == "waits is removed\n"
+
+
+def test_what_a_form_says_about_the_rehearsal_is_not_believed(server):
+    """One that was left open while pictures came, one that was made up, and one that names another rule."""
+    fields = {"do": "add", "days": "30", "name": "forged"}
+    stale = server.operator.post("/operator/retention", **fields, expected="50")
+    assert stale.status == 422
+    assert "would delete 70 pictures now; it was 50 when you looked" in stale.body.decode()
+    assert json.loads(run(server, "list", "--json")) == []
+    for more in ({}, {"now": "on"}):
+        assert server.operator.post("/operator/retention", **fields, **more, expected="999999999").status == 303
+        (made,) = json.loads(run(server, "list", "--json"))
+        assert made["expected"] == 70, "it would never wait for anybody"
+        run(server, "remove", "forged")
+    run(server, "add", "none", "--older-than", "3000d", "--yes")
+    both = {**fields, "rule": "none", "expected": "0"}
+    assert server.operator.post("/operator/retention", **both).status == 422, "what the fields say is what counts"
+    with contextlib.closing(sqlite3.connect(server.data / "imgpro.db", timeout=30)) as conn, conn:
+        conn.execute("UPDATE retention_rules SET held_ms = 1, older_than_s = 86400 WHERE name = 'none'")
+    again = server.operator.post("/operator/retention", do="resume", rule="none", expected="0")
+    assert again.status == 422
+    assert "would delete 70 pictures now; it was 0 when you looked" in again.body.decode()
+    assert [rule["waits"] for rule in json.loads(run(server, "list", "--json"))] == [True]
+    assert server.operator.post("/operator/retention", do="resume", rule="none", expected="999999999").status == 303
+    assert [rule["expected"] for rule in json.loads(run(server, "list", "--json"))] == [70]
+    run(server, "remove", "none")
 
 
 def test_nobody_else(server):

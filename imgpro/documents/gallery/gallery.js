@@ -250,6 +250,8 @@ function show(record, at) {
   id("original").href = address(record.file);
   viewer.querySelector(".prev").disabled = at === 0;
   viewer.querySelector(".next").disabled = at === grid.items.length - 1;
+  // Where the focus is on a button that ends here, Firefox gives keys to nobody.
+  if (!viewer.contains(document.activeElement) || document.activeElement.disabled) viewer.focus();
   for (const next of [grid.items[at + 1], grid.items[at - 1]]) if (next) new Image().src = largeOf(next);
 }
 
