@@ -57,7 +57,7 @@ from imgpro.model import Limits
 from imgpro.plans import PlanTable
 from imgpro.settings import Imaging, Settings, Uploads
 from imgpro.signing import Signer
-from imgpro.store import journal_ahead
+from imgpro.store import journal_ahead, side_process
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
 from imgpro.store.derivs import DerivativeCache
@@ -240,6 +240,7 @@ class Appliance:
             appliance.log_lines = log_lines or appliance.log_lines
             await appliance.room.look()
             if serving:
+                side_process.stand_back()
                 await appliance.mail.start()
             parts.pop_all()
         return appliance

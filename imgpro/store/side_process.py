@@ -21,7 +21,7 @@ from typing import Any, Final, Self, TypeVar, TypeVarTuple
 
 from imgpro import frozen
 from imgpro.errors import Action, OperatorError
-from imgpro.store.desk import LENGTH, STOP, Desk
+from imgpro.store.desk import BACK, LENGTH, STOP, Desk
 from imgpro.store.side_thread import SideThread
 
 T = TypeVar("T")
@@ -32,6 +32,14 @@ _LOOK_S: Final = 0.5
 _ARGUMENT: Final = "__side__"
 
 Tell = Callable[[str, int], None]
+
+_back: list[str] = []
+
+
+def stand_back() -> None:
+    """Have the processes that are started from now on stand back: this one serves visitors."""
+    _back[:] = [BACK]
+
 
 
 class SideProcess:
@@ -179,8 +187,8 @@ class SideProcess:
 
 def _command(fd: int) -> list[str]:
     if frozen.is_frozen():
-        return [frozen.running_file(), _ARGUMENT, str(fd)]
-    return [sys.executable, "-P", "-m", "imgpro", _ARGUMENT, str(fd)]
+        return [frozen.running_file(), _ARGUMENT, str(fd), *_back]
+    return [sys.executable, "-P", "-m", "imgpro", _ARGUMENT, str(fd), *_back]
 
 
 def _environment() -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 
 from imgpro.errors import OperatorError, TargetFault
 from imgpro.store import side_process
+from imgpro.store.desk import BACK
 from imgpro.store.side_process import SideProcess
 from tests import beside
 from tests.patience import comes_true, wait_until
@@ -32,13 +33,15 @@ def gone(pid: int) -> bool:
         return True
 
 
-async def test_one_process_does_it_all_and_steps_back():
+@pytest.mark.parametrize(("back", "policy"), [([], os.SCHED_OTHER), ([BACK], os.SCHED_IDLE)])
+async def test_one_process_does_it_all_and_stands_back_where_others_are_served(monkeypatch, back, policy):
+    monkeypatch.setattr(side_process, "_back", back)
     async with SideProcess("test") as side:
         assert await side.run(beside.add, 1, 2) == 3
         first, second = await side.run(beside.whoami), await side.run(beside.whoami)
         assert (first["calls"], second["calls"], first["pid"]) == (1, 2, second["pid"])
         assert first["pid"] != os.getpid()
-        assert first["policy"] == os.SCHED_IDLE
+        assert first["policy"] == policy
         assert first["modules"] == []
         assert len(await side.run(beside.large, 3_000_000)) == 3_000_000
     assert gone(first["pid"])
