@@ -31,6 +31,8 @@ def rebuild(
         _check_parts(root, force=force)
         own = root / "journal"
         try:
+            if not dry_run:
+                journal_ahead.undo(own)
             wanted = force or journal is not None or rebuilding.damage(database, steps[-1].version) is not None
             if not wanted and journal_ahead.ahead(database, own, marker.instance_id) is None:
                 raise _nothing_to_do(database, own)

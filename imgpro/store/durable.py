@@ -93,6 +93,8 @@ OTHER_FILESYSTEMS: Final = {
 
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+# ext2/3/4, XFS, btrfs, ZFS, F2FS, bcachefs, tmpfs
+_WHOLLY_SYNCED: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x2FC12FC1, 0xF2F52010, 0xCA451A4E, 0x01021994})
 WHOLE_SYNC_TELLS: Final = hasattr(_LIBC, "syncfs") and (
     tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= (5, 8)
 )
@@ -173,10 +175,18 @@ def fsync_fd(fd: int) -> None:
             raise
 
 
+def whole_sync_is_enough(path: Path) -> bool:
+    """Tell whether `sync_file_system` promises what fsync(2) of each file does there.
+
+    FUSE passes it on to none of its file systems but one; SMB writes to its server and has that flush nothing.
+    """
+    return WHOLE_SYNC_TELLS and filesystem_type(path) in _WHOLLY_SYNCED
+
+
 def sync_file_system(fd: int) -> None:
     """Flush all of the file system that `fd` lies on; raises OSError, also for a write that failed since it was opened.
 
-    Only where WHOLE_SYNC_TELLS: before Linux 5.8 it kept silent about those.
+    Only where `whole_sync_is_enough`: before Linux 5.8 it kept silent about those.
     """
     if _LIBC.syncfs(fd) != 0:
         error = ctypes.get_errno()

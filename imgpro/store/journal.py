@@ -53,7 +53,7 @@ class Journal:
         self._changed = False  # by what is dirty, a line that was written before is overtaken
         self._tail: Tail | None = None
         self._older: Tail | None = None  # the one before, while the commit that began a new one is under way
-        self._began = self._appended = self._wanted = False
+        self._began = self._appended = self._wanted = self._resumed = False
         self._gap = self._cleared = False
         self._forgets = False  # the snapshot that is due, or under way, is to forget something
         self._retired: list[Tail] = []
@@ -198,7 +198,8 @@ class Journal:
             self._forgets = self._forgets or self._overtaken
             self._gap = self._cleared = self._overtaken = False
         self._overtaken = self._overtaken or self._changed
-        if (self._appended or self._began) and self._tail is not None:
+        if (self._appended or self._began or self._resumed) and self._tail is not None:
+            # When it is resumed, too: what was noted before may be of a journal that somebody took away.
             self._witness.note(self._tail.number, self._tail.size)
             self._last_number = self._tail.number
         if (self._appended or self._began) and self._syncer is not None:
@@ -232,7 +233,7 @@ class Journal:
     def _settle(self) -> None:
         self._dirty.clear()
         self._older = None
-        self._began = self._appended = self._wanted = self._changed = False
+        self._began = self._appended = self._wanted = self._resumed = self._changed = False
 
     def _note(self, table: str, changed: int, *key: Any) -> None:
         """Called by SQLite for every row that changes, also in a transaction that is undone later."""
@@ -261,6 +262,7 @@ class Journal:
         self._tail = Tail.resume(found.tails[position.number], position)
         if self._tail is None:
             return False
+        self._resumed = True
         # Numbered higher is what a commit began that did not come about.
         for path in (*found.numbered(position.number + 1, found.highest + 1), *found.partial):
             path.unlink(missing_ok=True)

@@ -66,6 +66,8 @@ class Witness:
         except OSError:
             self._failed = True
             self.close()
+            with contextlib.suppress(OSError):  # what it says may be of a journal that is no more
+                self._path.unlink()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -113,6 +115,15 @@ def ahead(database: Path, folder: Path, instance_id: str) -> LastCommit | None:
     return last if more else None
 
 
+def _ahead_if_known(database: Path, folder: Path, instance_id: str) -> LastCommit | None:
+    try:
+        return ahead(database, folder, instance_id)
+    except OSError as error:
+        # No server is to stay away for a journal: without one as well it starts, and makes it anew where it can.
+        log.error("whether the database is older than its journal could not be told: %s", error)
+        return None
+
+
 def _reached(noted: Noted | None, last: LastCommit) -> tuple[int, float]:
     """Return the tail that the database knows of, and how far."""
     if noted is None:
@@ -130,8 +141,8 @@ def settle(database: Path, folder: Path, instance_id: str, *, accept: bool) -> P
     before the database is opened. Raises DataUnusable, StorageFull, StorageFault.
     """
     try:
-        _undo(folder)
-        last = ahead(database, folder, instance_id)
+        undo(folder)
+        last = _ahead_if_known(database, folder, instance_id)
         if last is None:
             return None
         newer = _is_of_newer_program(folder)
@@ -227,8 +238,11 @@ def _set_aside(folder: Path) -> Path:
     return target
 
 
-def _undo(folder: Path) -> None:
-    """Put back what setting aside had moved when it was broken off: the database may be another one by now."""
+def undo(folder: Path) -> None:
+    """Put back what setting aside had moved when it was broken off: the database may be another one by now.
+
+    Under the lock. Raises OSError.
+    """
     for unfinished in folder.glob(f"{ASIDE}*{_UNFINISHED}") if folder.is_dir() else ():
         for path in unfinished.iterdir():
             with contextlib.suppress(FileNotFoundError):

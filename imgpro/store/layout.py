@@ -371,11 +371,18 @@ def _refuse_lock(path: Path, holder: str, error: OSError) -> NoReturn:
     ) from error
 
 
+def _left(_: Any, __: str, failure: tuple[type[BaseException], BaseException, Any]) -> None:
+    """Pass over what a process that worked for a killed server, and ends as well, removes or makes at this moment."""
+    error = failure[1]
+    if not (isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTEMPTY)):
+        raise error
+
+
 def _empty(directory: Path) -> None:
     """Remove what an earlier process was staging; nothing in there was ever acknowledged."""
     for entry in os.scandir(directory):
         if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+            shutil.rmtree(entry.path, onerror=_left)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(entry.path)

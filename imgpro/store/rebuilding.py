@@ -18,6 +18,7 @@ from imgpro.errors import Action, DataUnusable
 from imgpro.store import (
     check_files,
     durable,
+    journal_format,
     journal_position,
     journal_reading,
     journal_tables,
@@ -127,7 +128,8 @@ def build(
             _complete(conn, plan.segments[-1].header, instance_id)
             last = plan.segments[-1]
             if supersedes is not None or done.gaps or done.broken.count or last.snapshot:
-                journal_position.note_behind(conn, supersedes or last.header.number)
+                # By the files' names, of those too that could not be read: the server is to ask about none of them.
+                journal_position.note_behind(conn, supersedes or journal_format.listed(last.path.parent).highest)
             else:
                 # Reading it again gives the same, so that the journal goes on from here.
                 journal_position.note(conn, journal_tail.end_of(last.path, last.header.number), overtaken=True)

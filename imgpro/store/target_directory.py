@@ -53,7 +53,7 @@ class DirectoryTarget:
         self._pending_bytes = 0
         self._touched: set[Path] = set()  # directories whose names are not durable yet
         self._batch_files, self._batch_bytes = (_BATCH_FILES, _BATCH_BYTES) if not alone else (_MANY, 8 * _BATCH_BYTES)
-        self._alone = alone and durable.WHOLE_SYNC_TELLS
+        self._alone = alone
         self._whole: int | None = None  # open since before the first write, so that it hears of each that failed
 
     def describe(self) -> str:
@@ -230,7 +230,7 @@ class DirectoryTarget:
                     durable.fsync_directory(directory.parent)
             self._check_there()
         with self._guard:
-            if self._alone and self._whole is None:
+            if self._alone and self._whole is None and durable.whole_sync_is_enough(folder):
                 self._whole = os.open(folder, _FOLDER)
         return folder / secrets.token_hex(8)
 

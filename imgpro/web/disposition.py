@@ -84,20 +84,24 @@ def _extended(said: Mapping[str, str], name: str) -> str | None:
     if (whole := said.get(f"{name}*")) is not None:
         charset, _, rest = whole.partition("'")
         _, mark, escaped = rest.partition("'")
-        return _decoded(unquote_to_bytes(escaped), charset) if mark else None
+        return _decoded(_bytes(escaped), charset) if mark else None
     charset, content = "", bytearray()
     for number in range(_PIECES):
         encoded, plain = said.get(f"{name}*{number}*"), said.get(f"{name}*{number}")
         if encoded is not None and number == 0:
             charset, _, rest = encoded.partition("'")
-            content += unquote_to_bytes(rest.partition("'")[2])
+            content += _bytes(rest.partition("'")[2])
         elif encoded is not None:
-            content += unquote_to_bytes(encoded)
+            content += _bytes(encoded)
         elif plain is not None:
             content += plain.encode("utf-8", "surrogateescape")
         else:
             break
     return _decoded(bytes(content), charset) if content else None
+
+
+def _bytes(escaped: str) -> bytes:
+    return unquote_to_bytes(escaped.encode("utf-8", "surrogateescape"))  # it may hold bytes that are no text
 
 
 def _decoded(content: bytes, charset: str) -> str | None:

@@ -178,7 +178,7 @@ def test_a_tour_of_the_protocol_of_picgo(guide):
 
 
 def test_a_form_whose_part_has_no_sound_headers_is_malformed(guide):
-    body = b'--b\r\nContent-Disposition: form-data; name="\x0bx"\r\n\r\ny\r\n--b--\r\n'
+    body = b'--b\r\nContent-Disposition: form-data; name="x"\r\nno header\r\n\r\ny\r\n--b--\r\n'
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
     answer = guide.ask("POST /v1/upload", 400, "bad_request", body=body, headers=kind)
     assert answer.json()["message"] == "The multipart form is malformed."

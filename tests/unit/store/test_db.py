@@ -65,8 +65,15 @@ class Hold:
     """Keeps the writer busy until it is let go, so that what follows queues up behind it."""
 
     def __init__(self, db: Database) -> None:
-        self._go = threading.Event()
-        self.task = asyncio.ensure_future(db.write(lambda conn: self._go.wait(10)))
+        self._begun, self._go = threading.Event(), threading.Event()
+        self.task = asyncio.ensure_future(db.write(self._wait))
+
+    def _wait(self, _: sqlite3.Connection) -> None:
+        self._begun.set()
+        self._go.wait(10)
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, 60)
 
     async def release(self) -> None:
         self._go.set()
@@ -126,7 +133,7 @@ async def test_more_callers_than_readers_take_turns(db):
 async def test_many_waiting_writes_are_one_commit(db):
     before = db.stats()
     hold = Hold(db)
-    await asyncio.sleep(0.02)
+    await hold.begun()
     writes = [asyncio.ensure_future(db.write(insert(value))) for value in range(100)]
     await asyncio.sleep(0)
     assert db.stats().queued == 100
@@ -218,7 +225,7 @@ async def test_a_failed_commit_fails_all_and_keeps_nothing(db, monkeypatch, code
         commit(self, wrapped[-1], batch)
 
     hold = Hold(db)
-    await asyncio.sleep(0.02)
+    await hold.begun()
     monkeypatch.setattr(Database, "_commit", with_fault)
     results = asyncio.gather(*(db.write(insert(value)) for value in range(5)), return_exceptions=True)
     await asyncio.sleep(0)
@@ -259,7 +266,7 @@ async def test_a_lock_held_by_another_program_is_busy(tmp_path, monkeypatch):
 async def test_the_queue_is_bounded(db, monkeypatch):
     monkeypatch.setattr(db_module, "_MAX_QUEUED", 10)
     hold = Hold(db)
-    await asyncio.sleep(0.02)
+    await hold.begun()
     results = asyncio.gather(*(db.write(insert(value)) for value in range(15)), return_exceptions=True)
     await asyncio.sleep(0)
     await hold.release()
@@ -275,7 +282,7 @@ async def test_ping_writes_only_when_nothing_was_written_lately(db, monkeypatch)
     assert await db.write(lambda conn: conn.execute("SELECT 1 FROM meta WHERE key = 'pinged_ms'").fetchone())
     db._last_commit_s = float("-inf")
     hold = Hold(db)
-    await asyncio.sleep(0.02)
+    await hold.begun()
     with pytest.raises(Busy):
         await db.ping(0.01)
     await hold.release()

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from imgpro.cli import rebuild_work
 from imgpro.errors import DataUnusable
 from imgpro.store import journal_ahead, journal_position
 from imgpro.store import journal_format as form
@@ -216,3 +217,70 @@ async def test_how_many_are_kept_and_how_long(home):
     journal_ahead.drop_asides(folder, now_s=when)
     assert [path.name for path in journal_ahead.asides(folder)] == [names[2], names[4]]
     assert len(home.files()) == 1
+
+
+async def test_a_note_that_cannot_be_read_keeps_no_server_away(home, caplog):
+    await add(home, b"one")
+    await home.close()
+    note = home.root / "journal" / journal_ahead.LAST_COMMIT
+    note.unlink()
+    note.mkdir()
+    await home.open()
+    assert "could not be told" in caplog.text
+    await add(home, b"two")
+    assert not home.status().behind
+
+
+def higher_note(home):
+    """Note more than the journal has, as what is left of one that somebody took away."""
+    last = journal_ahead.last_commit(home.root / "journal")
+    witness = journal_ahead.Witness(home.root / "journal", last.instance)
+    witness.note(last.number, last.end + 50)
+    witness.close()
+
+
+async def test_a_note_of_a_journal_that_is_no_more_ends_with_the_next_start(home):
+    await add(home, b"one")
+    await home.close()
+    higher_note(home)
+    await home.open()
+    last = journal_ahead.last_commit(home.root / "journal")
+    assert last.end == home.files()[-1].stat().st_size, "a commit that is broken off now would look like more"
+    higher_note(home)
+    note = home.root / "journal" / journal_ahead.LAST_COMMIT
+    witness = journal_ahead.Witness(home.root / "journal", last.instance)
+    witness._fd = os.open("/dev/full", os.O_WRONLY)
+    witness.note(last.number, last.end)
+    assert not note.exists(), "where it cannot be corrected it goes"
+
+
+async def test_what_comes_of_a_journal_with_a_broken_beginning_is_not_asked_about_again(home):
+    """The file that the last commit went to cannot be read: what is made of the rest is all there is."""
+    await add(home, b"one")
+    await home.journaling.renew()
+    await add(home, b"two")
+    await home.write(home.journal.begin_tail)
+    await add(home, b"three")
+    newest = home.files()[-1]
+    await home.close()
+    with newest.open("r+b") as file:
+        file.write(b"?" * 20)
+    rebuilt = home.root / "new.db"
+    assert home.rebuilt(rebuilt).broken.count == 1
+    os.replace(rebuilt, database(home))
+    await home.open()
+    await home.journaling.renew()
+    assert not home.status().behind
+
+
+async def test_a_rebuild_after_a_broken_off_setting_aside_has_the_whole_journal(home, tmp_path):
+    """Killed in the middle of it, half of the journal lies in an unfinished folder."""
+    await kept_and_gone_on(home, tmp_path)
+    folder = home.root / "journal"
+    unfinished = folder / "aside-20260101T000000Z.unfinished"
+    unfinished.mkdir()
+    home.files()[0].rename(unfinished / home.files()[0].name)
+    done = rebuild_work.rebuild(home.root, home.root, lambda *_: None, dry_run=False, force=False)
+    assert (done.images, done.whole) == (2, True)
+    assert not unfinished.exists()
+    await home.open()

@@ -5,12 +5,14 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from imgpro.errors import DataDirLocked, DataDirMissing, DataUnusable
-from imgpro.store.layout import DataDir
+from imgpro.store.layout import DataDir, _empty
+from tests.patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -188,3 +190,32 @@ def test_free_space_is_what_the_file_system_says(tmp_path, monkeypatch):
     fields[5] = 0  # f_files: file systems without an inode table say 0
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
     assert data.free_space().free_inodes is None
+
+
+def test_what_an_orphan_writes_while_a_start_clears_up_keeps_no_server_away(tmp_path):
+    """The process beside a server that was killed ends as well, a moment later."""
+    open_and_close(tmp_path)
+    program = """
+import os, sys
+while True:
+    try:
+        os.makedirs(sys.argv[1], exist_ok=True)
+        for number in range(9):
+            open(f"{sys.argv[1]}/{number}", "w").close()
+        for number in range(9):
+            os.unlink(f"{sys.argv[1]}/{number}")
+    except OSError:
+        pass
+"""
+    work = tmp_path / "tmp" / "work"
+    with subprocess.Popen([sys.executable, "-c", program, str(work)]) as orphan:
+        try:
+            wait_until(work.is_dir)
+            rounds, until_s = 0, time.monotonic() + 5
+            while rounds < 2_000 and time.monotonic() < until_s:
+                rounds += work.is_dir()
+                _empty(tmp_path / "tmp")
+        finally:
+            orphan.kill()
+    open_and_close(tmp_path)
+    assert not work.exists()

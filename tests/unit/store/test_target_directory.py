@@ -29,6 +29,7 @@ def content(target: DirectoryTarget, name: str) -> bytes:
 def test_bytes_are_durable_before_their_names_and_names_before_flush_returns(tmp_path, monkeypatch):
     seen: list[str] = []
     flush, rename = durable.sync_file_system, os.rename
+    monkeypatch.setattr(durable, "filesystem_type", lambda path: 0xEF53)
     monkeypatch.setattr(durable, "sync_file_system", lambda fd: (seen.append("flush"), flush(fd)))
     monkeypatch.setattr(os, "rename", lambda *args, **more: (seen.append("rename"), rename(*args, **more)))
     target = DirectoryTarget(tmp_path / "place", alone=True)
@@ -36,6 +37,20 @@ def test_bytes_are_durable_before_their_names_and_names_before_flush_returns(tmp
     assert seen == ["flush", "rename", "rename", "flush"]
     target.flush()
     assert len(seen) == 4
+    target.close()
+
+
+def test_where_a_flush_of_the_whole_says_too_little_each_file_is_flushed(tmp_path, monkeypatch):
+    """As on FUSE, which does not pass it on to its file systems."""
+    flushed: list[str] = []
+    flush = durable.fsync_fd
+    monkeypatch.setattr(durable, "filesystem_type", lambda path: 0x65735546)
+    monkeypatch.setattr(durable, "sync_file_system", lambda fd: flushed.append("whole"))
+    monkeypatch.setattr(durable, "fsync_fd", lambda fd: (flushed.append("file"), flush(fd)))
+    target = DirectoryTarget(tmp_path / "place", alone=True)
+    put(target, "one", "two")
+    assert "whole" not in flushed
+    assert flushed.count("file") >= 2
     target.close()
 
 
