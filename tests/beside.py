@@ -72,6 +72,15 @@ def interrupted(desk: Desk, began: str) -> None:
         time.sleep(0.01)
 
 
+def slow_to_end(desk: Desk, began: str) -> None:
+    """End in an error, some time after it shall."""
+    with open(began, "w") as file:
+        file.write(str(os.getpid()))
+    desk.stop.wait()
+    time.sleep(0.5)
+    raise TargetFault("It was broken off.")
+
+
 def hang(desk: Desk, began: str) -> None:
     """Be deaf to everything, as a process is that waits for a disk."""
     with open(began, "w") as file:

@@ -118,7 +118,8 @@ def _source(loaded: Loaded) -> Source:
     marker = layout.read_marker(data)
     if not database.exists():
         raise DataDirMissing(
-            f"There is no database at {database}.", Action("fix", label="Name its place with --db-dir")
+            f"There is no database at {database}.",
+            Action("fix", label="imgpro rebuild, if it is lost; else name its place with --db-dir"),
         )
     return Source(database, data / "blobs", data / "cache", marker.instance_id, loaded.settings.pages.site_name)
 

@@ -107,7 +107,7 @@ class Report:
             note(f"left out: {', '.join(map(_short, names))}{more}: {reason}")
         given = self._taking.report is not None or self._taking.as_json
         raise DoneInPart(
-            f"{self.counts['left_out']:,} of {self.done:,} pictures were left out.",
+            f"{self.counts['left_out']:,} of {self.done:,} files and pictures were left out.",
             None
             if given
             else Action("fix", label="--report FILE to have all of them named, with --dry-run if need be"),

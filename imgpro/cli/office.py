@@ -182,7 +182,10 @@ def _exchange(
     except PermissionError:
         raise _not_ours(data) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise errors.ServerUnreachable(f"The server did not answer: {error}.") from None
+        raise errors.ServerUnreachable(
+            f"The server did not answer: {error}.",
+            errors.Action("fix", label="Look whether it still runs (imgpro health), then do it again"),
+        ) from None
     finally:
         connection.close()
     if response.status >= 400 and response.status not in allowed:

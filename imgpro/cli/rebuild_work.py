@@ -40,9 +40,14 @@ def rebuild(
             supersedes = journal_format.listed(own).highest if journal is not None else None
         except OSError as error:
             raise durable.fault(error, "reading the journal") from error
+        if not plan.segments and journal is not None:
+            raise OperatorError(
+                f"{journal} {'holds no journal of this server' if journal.is_dir() else 'is not there'}.",
+                Action("fix", label=f"Name a folder as {shlex.quote(str(own))}/{journal_ahead.ASIDE}TIME"),
+            )
         if not plan.segments:
             raise DataUnusable(
-                f"{journal or own} holds no journal of this server that could be read.",
+                f"{own} holds no journal of this server that could be read.",
                 Action("fix", label=f"imgpro backup restore --force --data {shlex.quote(str(root))}"),
             )
         with _built(database) as target:
@@ -136,5 +141,5 @@ def way(found: Rebuilt, root: Path) -> str:
         ways.append("imgpro backup restore, if a backup is newer")
     if found.unknown.count:
         folder = shlex.quote(str(root / "quarantine" / rebuilding.UNKNOWN))
-        ways.append(f"look through {folder}: imgpro import {folder}")
+        ways.append(f"look through {folder}: imgpro import folder {folder} --to EMAIL")
     return "; ".join(ways)

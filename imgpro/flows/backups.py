@@ -87,8 +87,10 @@ class Backups:
         async with self._process("backup", progress) as side:
             async with self._runs.noted("backup", usual=usual) as noted:
                 used_before = known and not values.get("begin_anew", False)
-                made, kept = await side.run(backup_work.make, at, self._app_version, used_before)
+                await side.run(backup_work.prepare, at, used_before)
+                # Before there is one: where the first could not be finished, the disk may be gone at the next.
                 await self._runs.note_place(where)
+                made, kept = await side.run(backup_work.make, at, self._app_version, True)
                 for digest, _ in made.damage:
                     self._suspect(digest)
                 noted.result = {**_outcome_of(made, where), "kept": kept}

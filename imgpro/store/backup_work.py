@@ -33,6 +33,12 @@ class Place(NamedTuple):
     place: str | None
 
 
+def prepare(desk: Desk, at: Place, used_before: bool) -> None:
+    """Make a place ready for backups. Raises as `Repository.for_writing` does."""
+    with _target(desk, at) as target:
+        Repository(target).for_writing(at.data.instance_id, used_before=used_before)
+
+
 def make(desk: Desk, at: Place, app_version: str, used_before: bool) -> tuple[Made, int]:
     """Make a backup; return it, and how many whole ones are there now. Raises as `Making.make` does."""
     with _target(desk, at) as target:

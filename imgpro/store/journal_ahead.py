@@ -154,7 +154,7 @@ def settle(database: Path, folder: Path, instance_id: str, *, accept: bool) -> P
                 Action(
                     "fix",
                     label=f"imgpro rebuild --data {here} brings everything back. To go on with the older database: "
-                    "imgpro run --accept-data",
+                    f"imgpro run --accept-data --data {here}",
                 ),
             )
         aside = _set_aside(folder)

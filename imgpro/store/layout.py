@@ -90,6 +90,7 @@ class DataDir:
         self._known = known
         self._identity = _identity(root)
         self._database_identity: tuple[int, int] | None = None
+        self._blobs_device: int | None = None
 
     @classmethod
     def open(
@@ -123,7 +124,8 @@ class DataDir:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be sent to a process that works for this one: the locks stay here, what was seen of the disk goes along."""
-        seen = {name: getattr(self, name) for name in ("instance_id", "secret", "_identity", "_database_identity")}
+        names = ("instance_id", "secret", "_identity", "_database_identity", "_blobs_device")
+        seen = {name: getattr(self, name) for name in names}
         return DataDir, (self.root, self.database.parent), seen
 
     def _settle(self) -> None:
@@ -145,6 +147,7 @@ class DataDir:
         durable.check_database_directory(self.database.parent)
         for target in (self.blobs, self.cache):
             durable.self_test(self.tmp, target)
+        self._blobs_device = self.blobs.stat().st_dev
 
     def _load_secret(self) -> None:
         path = self.root / _KEY_FILE
@@ -179,6 +182,9 @@ class DataDir:
                 return Presence.EXCHANGED if (self.root / _FORMAT).exists() else Presence.GONE
             if self._database_identity is not None and _identity(self.database) != self._database_identity:
                 return Presence.EXCHANGED
+            # By device: it may be a disk of its own. Another folder there is one that somebody has put back.
+            if self._blobs_device is not None and self.blobs.stat().st_dev != self._blobs_device:
+                return Presence.GONE
         except OSError:
             return Presence.GONE
         return Presence.THERE

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Annotated, Final
@@ -169,9 +170,10 @@ class Repository:
         if found is not None:
             return
         if used_before:
+            anew = f"imgpro backup create --to {shlex.quote(self.place)} --begin-anew"
             raise TargetFault(
                 f"{self.place} holds no backups any more, but did before: its disk is not mounted, or was exchanged.",
-                Action("fix", label="Mount it. If you emptied it: imgpro backup create --begin-anew"),
+                Action("fix", label=f"Mount it. If you emptied it: {anew}"),
             )
         if any(not item.name.startswith(MARKS) for item in self.target.list("")):
             raise BackupUnusable(f"{self.place} is not empty and holds no backups of imgpro.", _other_place())

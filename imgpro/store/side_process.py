@@ -41,7 +41,6 @@ def stand_back() -> None:
     _back[:] = [BACK]
 
 
-
 class SideProcess:
     """One process for the length of an `async with`; it is started by the first piece of work.
 

@@ -42,7 +42,9 @@ class SideThread:
         except asyncio.CancelledError:
             self.stop.set()
             self.interrupt()
-            await asyncio.wait([future])
+            while not future.done():  # also for one who is impatient
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             with contextlib.suppress(Exception):
                 future.result()
             raise

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -350,7 +351,8 @@ class DirectoryTarget:
         if error.errno == errno.EFBIG:
             reason, label = "it takes no file so long", "Choose a place on another file system: FAT ends at 4 GiB"
         elif durable.is_full(error):
-            reason, label = "it is full", "Make room there, or keep fewer backups: imgpro backup prune --keep N"
+            prune = f"imgpro backup prune --from {shlex.quote(self._name)} --keep N"
+            reason, label = "it is full", f"Make room there, or keep fewer backups: {prune}"
         elif error.errno in durable.NOT_WRITABLE:
             label = "Make it writable for the user that runs imgpro"
             if error.errno == errno.EROFS and "INVOCATION_ID" in os.environ:  # a service: systemd opens few places

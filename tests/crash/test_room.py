@@ -131,7 +131,9 @@ def test_a_disk_without_inodes(tmp_path):
         assert (answer.status, answer.json()["error"]) == (507, "storage_full")
         found = readiness(server)
         assert found["status"] == "unavailable"
-        assert re.fullmatch(r"full: .* free and [0-9] inodes, uploads need 16 MB and 256 inodes", found["reasons"]["disk"])
+        assert re.fullmatch(
+            r"full: .* free and [0-9] inodes, uploads need 16 MB and 256 inodes", found["reasons"]["disk"]
+        )
         assert server.get(first.path).body == first.body
         assert server.get(first.webp + "?size=m").status == 200
         assert claimed(server).get("/operator").status == 200

@@ -347,3 +347,18 @@ def test_the_command_knows_another_place_than_the_server(tmp_path, full_box):
         assert f"go to {nas}, and the settings here name another place" in refused.stderr
         backup("prune", "--keep", "1", "--data", data, "--from", nas)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_place_where_even_the_first_backup_failed_is_missed_when_it_is_gone(tmp_path, backed_up):
+    """As a disk that was full, and then was not mounted: the next backup must not land on what lies below."""
+    data, _ = backed_up
+    place = tmp_path / "usb"
+    lost = imgpro_apart("backup", "create", "--data", data, "--to", place, env={"IMGPRO_CRASH_AT": "backup.blobs"})
+    assert lost.returncode != 0
+    shutil.rmtree(place)
+    place.mkdir()
+    said = backup("create", "--data", data, "--to", place, code=74).stderr
+    assert "its disk is not mounted" in said
+    assert f"imgpro backup create --to {place} --begin-anew" in said
+    assert list(place.iterdir()) == []
+    backup("create", "--data", data, "--to", place, "--begin-anew")

@@ -458,3 +458,16 @@ async def test_nothing_but_whole_bytes_is_answered_while_originals_go_bad(tmp_pa
         await looking
         assert 200 in seen
         assert await noted(site) == {}
+
+
+async def test_nothing_is_called_lost_while_all_originals_are_away(tmp_path):
+    async with inside(tmp_path / "data") as site:
+        made = await filled(site, 3)
+        blobs = site.appliance.data.blobs
+        blobs.rename(tmp_path / "elsewhere")
+        with pytest.raises(StorageFault, match="disk that holds the pictures is not there"):
+            await scrubbed(site)
+        assert await noted(site) == {}
+        (tmp_path / "elsewhere").rename(blobs)
+        result, found = await scrubbed(site)
+        assert (found, result["checked"]) == ({}, len(made))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -101,6 +102,23 @@ async def test_it_ends_on_demand(tmp_path, work):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert gone(pid)
+
+
+async def test_who_is_impatient_waits_for_the_end_all_the_same(tmp_path, caplog):
+    async def ask() -> None:
+        async with SideProcess("test") as side:
+            await side.run(beside.slow_to_end, str(tmp_path / "began"))
+
+    task = asyncio.create_task(ask())
+    pid = await begun(tmp_path / "began")
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0.02)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert gone(pid)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_one_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
