@@ -146,8 +146,7 @@ class DirectoryTarget:
     def delete(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty."""
         with self._faults(f"removing {name}"):
-            path = self._path(name)
-            above, _, last = name.rpartition("/")
+            path, (above, last) = self._path(name), os.path.split(name)
             with contextlib.suppress(FileNotFoundError), self._held(above) as held:
                 os.unlink(last, dir_fd=held)
             with self._guard:
@@ -351,16 +350,15 @@ class DirectoryTarget:
         if error.errno == errno.EFBIG:
             reason, label = "it takes no file so long", "Choose a place on another file system: FAT ends at 4 GiB"
         elif durable.is_full(error):
-            prune = f"imgpro backup prune --from {shlex.quote(self._name)} --keep N"
-            reason, label = "it is full", f"Make room there, or keep fewer backups: {prune}"
+            label = f"Make room there, or keep fewer: imgpro backup prune --from {shlex.quote(self._name)} --keep N"
+            reason = "it is full"
         elif error.errno in durable.NOT_WRITABLE:
             label = "Make it writable for the user that runs imgpro"
             if error.errno == errno.EROFS and "INVOCATION_ID" in os.environ:  # a service: systemd opens few places
                 label = "sudo imgpro service install, which lets the service write there"
         elif error.errno == errno.ENOTDIR and self.root.is_file():
-            return TargetFault(
-                f"{self._name} is a file, not a directory.", Action("fix", label="Name a directory, or remove the file")
-            )
+            fix = Action("fix", label="Name a directory, or remove the file")
+            return TargetFault(f"{self._name} is a file, not a directory.", fix)
         elif error.errno in (errno.ENOENT, errno.ENOTDIR):
             label = "Mount its disk, or name a directory that is there"
         return TargetFault(f"{self._name} failed while {doing}: {reason}.", Action("fix", label=label))
