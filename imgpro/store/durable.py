@@ -193,6 +193,17 @@ def sync_file_system(fd: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def flush_once(path: Path, *, flushed: bool) -> None:
+    """Make a file durable, unless it is `flushed` already, and let its bytes go from memory; raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not flushed:
+            fsync_fd(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
 def fsync_directory(path: str | Path) -> None:
     """Make the names in a directory durable; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

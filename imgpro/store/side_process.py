@@ -195,7 +195,8 @@ def _environment() -> dict[str, str]:
     found = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     if frozen.is_frozen():
         return found | frozen.loader_environment()
-    return found | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    places = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return found | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 def _log(fields: dict[str, Any]) -> None:

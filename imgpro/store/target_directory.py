@@ -224,6 +224,8 @@ class DirectoryTarget:
     def _partial(self) -> Path:
         folder = self.root / PARTIAL
         self._check_there()
+        if folder.is_symlink():
+            raise _linked(folder)
         if not folder.is_dir():
             for directory in (self.root, folder):  # not its parents: those are missing where a disk is not mounted
                 if durable.make_directory(directory):
@@ -250,7 +252,7 @@ class DirectoryTarget:
             durable.sync_file_system(self._whole)
         for partial, _, size in batch:
             if size is not None:
-                _make_durable(partial, flushed=self._whole is not None)
+                durable.flush_once(partial, flushed=self._whole is not None)
         for partial, target, _ in batch:
             self._make_folder(target.parent)
             with self._held(PARTIAL) as source, self._held(self._name_of(target.parent)) as held:
@@ -386,15 +388,5 @@ def _write(path: Path, chunks: Iterable[bytes], mode: int) -> None:
         for chunk in chunks:
             durable.write_all(fd, chunk)
         durable.set_mode(fd, mode)
-    finally:
-        os.close(fd)
-
-
-def _make_durable(path: Path, *, flushed: bool) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not flushed:
-            durable.fsync_fd(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(fd)
