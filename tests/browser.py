@@ -44,7 +44,7 @@ class Watch:
         for page in self.context.pages:
             with contextlib.suppress(Exception):  # without script there is no list
                 self.troubles += [f"policy: {text}" for text in page.evaluate("window.violations ?? []")]
-        assert self.troubles == []
+        assert self.troubles == [], self.troubles
 
 
 def until(page, expression, *more):

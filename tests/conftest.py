@@ -1,6 +1,7 @@
 """What all tests share: bounded property tests, and where the real photographs lie."""
 
 import atexit
+import ctypes
 import os
 import shutil
 import signal
@@ -31,6 +32,24 @@ ROOT = Path(__file__).resolve().parent.parent
 for _number, _meant in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _meant)
+
+
+def _give_up_real_time() -> None:
+    """Drop CAP_SYS_NICE here; programs that are started have it again.
+
+    Encoding AVIF as root, as some tests do in this process, has SVT-AV1 make the thread a real-time one. All that this
+    process starts afterwards would be that as well, and starve what other tests wait for.
+    """
+    libc = ctypes.CDLL(None)
+    header = (ctypes.c_uint32 * 2)(0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    found = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    if libc.capget(header, found) == 0:
+        for place in (0, 1):
+            found[place] &= ~(1 << 23)
+        libc.capset(header, found)
+
+
+_give_up_real_time()
 
 # What servers remember of the data directories they are started on is no business of the next run's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgpro-state-")

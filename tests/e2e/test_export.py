@@ -375,7 +375,7 @@ def test_names_are_words_and_nothing_else_also_on_a_web_server(show, out):
         assert page.title() == "Pictures · imgpro"
         assert page.evaluate("document.querySelectorAll('img[onerror], svg, b').length") == 0
         page.locator(f'[data-name="{"IMG.png"}"]').click()
-        assert page.locator("#description").inner_text() == WORDS
+        until(page, f"document.getElementById('description').innerText === {json.dumps(WORDS)}")
 
 
 @pytest.mark.browser

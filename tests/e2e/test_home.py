@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.axe import serious
-from tests.browser import LAN
+from tests.browser import LAN, until
 from tests.e2e.uploads import (
     CLIPBOARD,
     DROP,
@@ -148,7 +148,9 @@ def test_under_a_path_and_another_name_than_links_start_with(visit, server, tmp_
         page.reload()
         page.locator(".card img").wait_for()
         assert page.locator(".card img").get_attribute("src") == f"{below}t/{name}.png?size=s"
+        until(page, "document.querySelector('.card img').naturalWidth > 0")
         assert page.evaluate("Object.keys(localStorage)") == ["imgpro.recent:/pictures/"]
+        page.unroute_all()
 
 
 def test_a_folder_is_dropped_with_all_that_is_in_it(visit, server, tmp_path):

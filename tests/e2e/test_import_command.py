@@ -94,7 +94,7 @@ def test_what_is_no_whole_picture_is_named_and_left_out(server, tmp_path):
     assert run.reason("pipe.png") == "It is not a file."
     for item in run.outcomes("left_out"):
         assert item in run.err
-    assert "8 of 9 pictures were left out" in run.err
+    assert "8 of 9 files and pictures were left out" in run.err
     assert check_disk(server.data) == 0
 
 

@@ -95,7 +95,7 @@ def lan(tmp_path_factory):
 @pytest.fixture
 def service(lan):
     """The service, running when a test begins, and again when it ends."""
-    assert lan.is_active()
+    lan.wait(lan.is_active, "active")  # a reload, the last word of a test, may not be over
     yield lan
     drop_in = lan.box.root / DROP_IN
     if drop_in.exists():

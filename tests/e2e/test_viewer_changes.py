@@ -197,7 +197,7 @@ def test_the_browser_that_uploaded_deletes_with_a_way_back(visit, server, where)
 
 def test_a_picture_that_goes_meanwhile_is_a_calm_page(visit, server, key):
     row = [server.must_upload(PNG, f"{n}.png", key=key, namespace="live") for n in range(2)]
-    page = visit()
+    page = visit(expected=[404])  # of a page that is read anew for the first, and finds the second gone
     signed_in(page, server, key)
     with page.expect_response("**/v1/events"):
         page.goto(row[1]["url"])
