@@ -386,9 +386,10 @@ def _left(_: Any, __: str, failure: tuple[type[BaseException], BaseException, An
 
 def _empty(directory: Path) -> None:
     """Remove what an earlier process was staging; nothing in there was ever acknowledged."""
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, onerror=_left)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(entry.path)
+    with os.scandir(directory) as found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, onerror=_left)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)

@@ -72,17 +72,18 @@ def copies(backups: Path) -> Copies:
     count = size = 0
     newest: str | None = None
     newest_ms: int | None = None
-    for entry in os.scandir(backups):
-        try:
-            found = entry.stat()
-        except FileNotFoundError:
-            continue
-        if not entry.is_file():
-            continue
-        count += 1
-        size += found.st_size
-        if newest_ms is None or found.st_mtime * 1000 > newest_ms:
-            newest, newest_ms = entry.name, int(found.st_mtime * 1000)
+    with os.scandir(backups) as entries:
+        for entry in entries:
+            try:
+                found = entry.stat()
+            except FileNotFoundError:
+                continue
+            if not entry.is_file():
+                continue
+            count += 1
+            size += found.st_size
+            if newest_ms is None or found.st_mtime * 1000 > newest_ms:
+                newest, newest_ms = entry.name, int(found.st_mtime * 1000)
     return Copies(count, size, newest, newest_ms)
 
 
