@@ -287,6 +287,9 @@ class Journal:
         self._reason = "" if empty else "the journal is not that of this database, or not there yet"
         above = max(found.highest, journal_ahead.highest(self.folder))
         self._begin(connection, "empty" if empty else "gap", above=above)
+        if self._tail is not None:  # a power cut in the first second, too, leaves something to rebuild from
+            self._tail.sync()
+            self._tail.name_is_durable(self.folder)
         self._changed = bool(found.highest)  # what lies there is of no use any more
         self._set_position(connection)
 

@@ -186,14 +186,15 @@ def test_a_full_disk_stops_the_journal_and_not_the_server(tmp_path):
         check_rebuilt(server, load, rebuild(server.data), orphans=10)
 
 
-def test_power_cut_and_the_database_lost(tmp_path):
+@pytest.mark.parametrize("uploads", [1, 60])
+def test_power_cut_and_the_database_lost(tmp_path, uploads):
     """The last second may be missing from the journal then, and what is missing is put aside, not swept away."""
     with (
         disk(tmp_path, 96) as small,
         running(small.root / "data", {**ENV, "IMGPRO_STORAGE_RESERVE_BYTES": "8 MB"}) as server,
     ):
         load = Load(server, clients=4, seed=21, deletes=0.0).start()
-        load.wait_for(60)
+        load.wait_for(uploads)
         small.cut_power()
         server.stop(signal.SIGKILL)
         load.stop()
