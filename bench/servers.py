@@ -104,7 +104,7 @@ class Server:
             env={**os.environ, **self.environment()},
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            process_group=0,  # in one session with who asks: Linux shares processors out among sessions
         )
         log.close()
         while True:

@@ -99,8 +99,13 @@ def step_back() -> None:
     quieten()
     with suppress(OSError):
         os.nice(19)  # where the next is not allowed
+    idle_at_the_processor(0)
+
+
+def idle_at_the_processor(pid: int) -> None:
+    """Let a process (0: this one) have what no other wants, where that is possible."""
     with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
 def frames(line: socket.socket) -> Iterator[bytes]:

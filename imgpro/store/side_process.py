@@ -21,7 +21,7 @@ from typing import Any, Final, Self, TypeVar, TypeVarTuple
 
 from imgpro import frozen
 from imgpro.errors import Action, OperatorError
-from imgpro.store.desk import BACK, LENGTH, STOP, Desk
+from imgpro.store.desk import BACK, LENGTH, STOP, Desk, idle_at_the_processor
 from imgpro.store.side_thread import SideThread
 
 T = TypeVar("T")
@@ -121,8 +121,12 @@ class SideProcess:
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C at the terminal is for who asked
+                # A Ctrl-C at the terminal is for who asked. Not a session of its own: Linux shares processors out among
+                # sessions (sched_autogroup), and who stands back within one of its own stands back for nobody.
+                process_group=0,
             )
+        if _back:  # from its very start: it takes a tenth of a second until it could do so itself
+            idle_at_the_processor(self._process.pid)
 
     def _send(self, data: bytes) -> None:
         assert self._line is not None

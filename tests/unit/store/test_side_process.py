@@ -43,6 +43,8 @@ async def test_one_process_does_it_all_and_stands_back_where_others_are_served(m
         assert (first["calls"], second["calls"], first["pid"]) == (1, 2, second["pid"])
         assert first["pid"] != os.getpid()
         assert first["policy"] == policy
+        # Away from a Ctrl-C at the terminal, yet in the session within which it stands back (sched_autogroup).
+        assert (os.getsid(first["pid"]), os.getpgid(first["pid"])) == (os.getsid(0), first["pid"])
         assert first["modules"] == []
         assert len(await side.run(beside.large, 3_000_000)) == 3_000_000
     assert gone(first["pid"])
