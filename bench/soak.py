@@ -222,8 +222,11 @@ class Soak:
             await self._ask(connection, "/dashboard/zip", (200, 503), method="POST", headers=headers, body=body)
 
 
-async def burst(port: int, clients: int = 16) -> None:
-    """Have so many pictures of 24 megapixels taken, each by a client of its own, and each made small once more."""
+async def burst(port: int, clients: int = 16, first: int = 0) -> None:
+    """Have so many pictures of 24 megapixels taken, each by a client of its own, and each made small once more.
+
+    Pictures numbered from `first`: those that the server has already are no work for it.
+    """
     small = Image.frombytes("RGB", (60, 40), random.Random(5).randbytes(7200))
     large = small.resize((6000, 4000))
 
@@ -240,7 +243,7 @@ async def burst(port: int, clients: int = 16) -> None:
         if (answer.status, made.status) != (201, 200):
             raise RuntimeError(f"a large picture: {answer.status}, then {made.status}")
 
-    await asyncio.gather(*(one(number) for number in range(clients)))
+    await asyncio.gather(*(one(number) for number in range(first, first + clients)))
 
 
 def mb(size: int) -> str:
