@@ -286,20 +286,20 @@ class Journal:
         self._behind = not empty
         self._reason = "" if empty else "the journal is not that of this database, or not there yet"
         above = max(found.highest, journal_ahead.highest(self.folder))
-        self._begin(connection, "empty" if empty else "gap", above=above)
-        if self._tail is not None:  # a power cut in the first second, too, leaves something to rebuild from
-            self._tail.sync()
-            self._tail.name_is_durable(self.folder)
+        first = self._begin(connection, "empty" if empty else "gap", above=above)
+        first.sync()  # a power cut in the first second, too, leaves something to rebuild from
+        first.name_is_durable(self.folder)
         self._changed = bool(found.highest)  # what lies there is of no use any more
         self._set_position(connection)
 
-    def _begin(self, connection: sqlite3.Connection, begins: Begins, above: int = 0) -> None:
-        """Begin the next tail in this commit. Raises OSError."""
+    def _begin(self, connection: sqlite3.Connection, begins: Begins, above: int = 0) -> Tail:
+        """Begin the next tail in this commit, and return it. Raises OSError."""
         before = self._tail
         highest = max(above, before.number if before is not None else form.listed(self.folder).highest)
         header = self.header(connection, highest + 1, begins, before.size if before is not None else 0)
         fresh = Tail.create(self.folder / form.tail_name(highest + 1), highest + 1, form.header_line(header))
         self._older, self._tail, self._began = before, fresh, True
+        return fresh
 
     def _measure(self, found: Files, current: int) -> None:
         with contextlib.suppress(OSError):

@@ -125,7 +125,7 @@ class SideProcess:
                 # sessions (sched_autogroup), and who stands back within one of its own stands back for nobody.
                 process_group=0,
             )
-        if _back:  # from its very start: it takes a tenth of a second until it could do so itself
+        if _back:  # from its very start: it does so itself, for a loader that forks, but only after a tenth of a second
             idle_at_the_processor(self._process.pid)
 
     def _send(self, data: bytes) -> None:
