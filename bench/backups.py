@@ -21,6 +21,7 @@ from typing import Self
 from bench import load, servers
 from bench.cost import pss_bytes
 from bench.soak import picture
+from bench.visitors import Visitors
 from imgpro.cli.office import errand_there
 
 MIB = 1024 * 1024
@@ -28,6 +29,7 @@ SIZES = ((320, 240), (640, 480), (1000, 700))
 AT_ONCE = 8
 VIEWED = 200
 WATCHED_S = 15.0
+SELDOM_S = 0.5  # between looks at memory while visitors are watched
 
 
 @dataclass(frozen=True)
@@ -42,48 +44,15 @@ class Row:
     p99_ms: float = 0.0
 
 
-class Visitors:
-    """Look at pictures one after the other, at a steady rate, until stopped."""
-
-    def __init__(self, port: int, paths: Sequence[str], rate: float = 100.0) -> None:
-        self._port, self._paths, self._rate = port, paths, rate
-        self._stop = threading.Event()
-        self._latencies: list[float] = []
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._look()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def p99_ms(self) -> float:
-        ordered = sorted(self._latencies)
-        return ordered[int(len(ordered) * 0.99)] * 1000 if ordered else 0.0
-
-    async def _look(self) -> None:
-        dice = random.Random(5)
-        connection = load.Connection(self._port)
-        for path in self._paths:  # what is made for a first view is measured elsewhere
-            await connection.ask(path)
-        while not self._stop.is_set():
-            began = time.perf_counter()
-            answer = await connection.ask(dice.choice(self._paths))
-            self._latencies.append(time.perf_counter() - began)
-            if answer.status != 200:
-                raise RuntimeError(f"a picture was answered {answer.status}")
-            await asyncio.sleep(max(0.0, 1 / self._rate - self._latencies[-1]))
-        connection.close()
-
-
 class Peak:
-    """The most memory that some processes hold together, looked at ten times a second. Bytes."""
+    """The most memory that some processes hold together, looked at every `every_s`. Bytes.
 
-    def __init__(self, pid: Callable[[], int]) -> None:
+    A look takes a processor for some milliseconds: visitors whose time is taken would feel ten in a second.
+    """
+
+    def __init__(self, pid: Callable[[], int], every_s: float = 0.1) -> None:
         self._pid = pid
+        self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.bytes = 0
@@ -97,7 +66,7 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.1):
+        while not self._stop.wait(self._every_s):
             try:
                 self.bytes = max(self.bytes, pss_bytes(self._pid()))
             except (OSError, StopIteration):
@@ -125,11 +94,11 @@ def command(*words: str) -> list[str]:
     return [str(servers.ROOT / ".venv/bin/imgpro"), *words]
 
 
-def timed(words: Sequence[str]) -> tuple[float, int]:
-    """Run a command; return how long it took and the most memory it held."""
+def timed(words: Sequence[str], every_s: float = 0.1) -> tuple[float, int]:
+    """Run a command; return how long it took and the most memory it held, looked at every `every_s`."""
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    with Peak(lambda: process.pid) as peak:
+    with Peak(lambda: process.pid, every_s) as peak:
         _, said = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(words)} exited {process.returncode}: {said.decode()[-500:]}")
@@ -161,7 +130,7 @@ class Keeper:
             time.sleep(WATCHED_S)
         with Visitors(self.server.port, self.paths) as during:
             began = time.perf_counter()
-            with Peak(lambda: self.server.pid) as peak:
+            with Peak(lambda: self.server.pid, SELDOM_S) as peak:
                 seconds = self._timed(kind, values)
             while again and time.perf_counter() - began < WATCHED_S:
                 self._timed(kind, values)

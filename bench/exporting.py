@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from bench import servers
-from bench.backups import Visitors, command, size_of, timed
+from bench.backups import command, size_of, timed
 from bench.moving import MIB, QUIET_S, Row, lay_out, run, upload
+from bench.visitors import Visitors
 
 
 def measure(work: Path, count: int) -> tuple[list[Row], int]:

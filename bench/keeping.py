@@ -24,8 +24,9 @@ from pathlib import Path
 from blake3 import blake3
 
 from bench import lists, load, servers
-from bench.backups import Peak, Visitors
+from bench.backups import SELDOM_S, Peak
 from bench.pictures import PHOTOS, SOURCES, variant
+from bench.visitors import Visitors
 from imgpro.appliance import Appliance
 from imgpro.flows.errands import Progress
 from imgpro.settings import Settings
@@ -101,7 +102,7 @@ def check(work: Path) -> Iterator[Row]:
         paths = [f"/t/{server.ids[name]}.jpeg?size={size}" for size in "sml"]
         with Visitors(server.port, paths) as quiet:
             time.sleep(QUIET_S)
-        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid) as held:
+        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid, SELDOM_S) as held:
             seconds, _, found = _imgpro(archive.data, "check")
         figures = {"s": seconds, "server peak MB": held.bytes / MIB, "p99 ms": visitors.p99_ms}
         yield Row("check by the running server", {**figures, "quiet p99 ms": quiet.p99_ms})
@@ -185,7 +186,7 @@ def _felt(server: servers.Imgpro, files: list[Path], paths: list[str], size: int
         with Visitors(server.port, paths) as quiet:
             time.sleep(QUIET_S)
         _forget(files)
-        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid) as held:
+        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid, SELDOM_S) as held:
             seconds, _, _ = _imgpro(data, "scrub", *arguments)
         figures = {"MB/s": size / seconds / 1e6, "server peak MB": held.bytes / MIB, "p99 ms": visitors.p99_ms}
         yield Row(f"scrub by the running server, {name}", {**figures, "quiet p99 ms": quiet.p99_ms})

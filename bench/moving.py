@@ -1,7 +1,8 @@
 """What an import costs: `imgpro import` beside plain uploads of the same pictures, and what visitors feel meanwhile.
 
 `python -m bench.moving` prints a table: pictures a second and as a share of the plain uploads' rate, the most memory
-that the command held, and the p99 of a picture's delivery beside that of a quiet server.
+that the command held, and the p99 of a picture's delivery beside that of a quiet server. An import goes at full speed
+while nobody looks, and slower while somebody does.
 """
 
 import argparse
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import load, servers
-from bench.backups import SIZES, VIEWED, Visitors, command, timed
+from bench.backups import SELDOM_S, SIZES, VIEWED, command, timed
 from bench.soak import picture
+from bench.visitors import Visitors
 
 MIB = 1024 * 1024
 AT_ONCE = 4  # as many as the command sends at once
-QUIET_S = 4.0
+QUIET_S = 15.0
 WARMTH = 20
 
 
@@ -70,7 +72,7 @@ async def upload(server: servers.Imgpro, paths: Sequence[Path]) -> list[str]:
 def run(what: str, count: int, server: servers.Imgpro, views: Sequence[str], words: Sequence[str]) -> Row:
     """Measure a command while visitors look at pictures."""
     with Visitors(server.port, views) as during:
-        seconds, peak = timed(command(*words))
+        seconds, peak = timed(command(*words), SELDOM_S)
     return Row(what, count, seconds, peak, during.p99_ms)
 
 
@@ -78,10 +80,11 @@ def measure(work: Path, count: int) -> list[Row]:
     server = servers.Imgpro(work, work)
     data = work / "imgpro/data"
     sent, moved = lay_out(work / "sent", count, 1), lay_out(work / "moved", count, 2)
-    lay_out(work / "alone", count, 3)
+    for number, name in enumerate(("unseen", "alone"), 3):
+        lay_out(work / name, count, number)
     server.start()
     try:
-        views = asyncio.run(upload(server, lay_out(work / "first", max(WARMTH, VIEWED // 4), 4)))
+        views = asyncio.run(upload(server, lay_out(work / "first", max(WARMTH, VIEWED // 4), 5)))
         with Visitors(server.port, views) as quiet:
             time.sleep(QUIET_S)
         rows = [Row("nothing", 0, QUIET_S, 0, quiet.p99_ms)]
@@ -89,9 +92,11 @@ def measure(work: Path, count: int) -> list[Row]:
             began = time.perf_counter()
             asyncio.run(upload(server, sent))
             rows.append(Row("uploads over HTTP", count, time.perf_counter() - began, 0, during.p99_ms))
+        unseen = command("import", "folder", str(work / "unseen"), "--nobody", "--data", str(data))
+        rows.append(Row("import, nobody looks", count, *timed(unseen)))
         there = ["import", "folder", str(moved[0].parent), "--nobody", "--data", str(data)]
         rows.append(run("import, dry run", count, server, views, [*there, "--dry-run"]))
-        rows.append(run("import", count, server, views, there))
+        rows.append(run("import, somebody looks", count, server, views, there))
         rows.append(run("the same again: all there", count, server, views, there))
     finally:
         server.stop()
