@@ -14,7 +14,7 @@ from imgpro.cli.progress import ProgressLine
 from imgpro.cli.restoring import restore
 from imgpro.cli.words import hint, note, plain
 from imgpro.errors import Action, DoneInPart
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.sources import Loaded, load
 
 NAMED: Final = 20
@@ -65,7 +65,8 @@ def create(to: str | None, begin_anew: bool, data: str | None, as_json: bool, co
             Action("fix", label="imgpro scrub, which puts back what a backup has"),
         )
     hint(
-        f"{result['images']:,} pictures, {show_bytes(result['bytes'])}; new: {result['new_blobs']:,} originals, "
+        f"{counted(result['images'], 'picture')}, {show_bytes(result['bytes'])}; "
+        f"new: {counted(result['new_blobs'], 'original')}, "
         f"{show_bytes(result['new_bytes'])}. At {result['place']}."
     )
 
@@ -119,12 +120,12 @@ def verify(name: str | None, place: str | None, data: str | None, as_json: bool,
             click.echo(plain(f"{row['fault']}  {row['digest']}"))
     if result["bad"]:
         raise DoneInPart(
-            f"{result['bad']:,} originals are missing or damaged in the backup {result['backup']}; "
-            f"{result['blobs']:,} are good, and so is its database.",
+            f"{result['bad']:,} of {counted(result['bad'] + result['blobs'], 'original')} missing or damaged in the "
+            f"backup {result['backup']}; {result['blobs']:,} good, and so is its database.",
             Action("fix", label="imgpro backup create, which copies them again if they are whole here"),
         )
     hint(
-        f"{result['backup']} is good: {result['images']:,} pictures, {result['blobs']:,} originals, "
+        f"{result['backup']} is good: {counted(result['images'], 'picture')}, {counted(result['blobs'], 'original')}, "
         f"{show_bytes(result['bytes'])} were read."
     )
 
@@ -147,7 +148,7 @@ def prune(keep: int | None, place: str | None, data: str | None, as_json: bool, 
     for name in result["removed"]:
         click.echo(plain(name))
     hint(
-        f"Left: {result['left']:,}. {result['blobs']:,} originals that none of them needs were removed, "
+        f"Left: {result['left']:,}. Removed because none of them needs it: {counted(result['blobs'], 'original')}, "
         f"{show_bytes(result['bytes'])}."
     )
 
@@ -187,5 +188,5 @@ def _line(row: Mapping[str, Any]) -> str:
         return f"{row['backup']}  {row['state'].upper()}"
     words = [row["backup"], f"{row['images']:>9,} pictures", f"{show_bytes(row['bytes']):>10}"]
     words.append(f"{show_bytes(row['new_bytes']):>10} new")
-    words += [f"LACKS {row['missing']:,} originals"] if row["missing"] else []
+    words += [f"LACKS {counted(row['missing'], 'original')}"] if row["missing"] else []
     return "  ".join(words)

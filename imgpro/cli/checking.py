@@ -9,7 +9,7 @@ from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint
 from imgpro.errors import Action, DataUnusable, OperatorError
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.sources import load
 
 
@@ -40,12 +40,13 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
         ways = "imgpro rebuild makes the database anew from the journal; imgpro backup restore takes one from a backup"
         raise DataUnusable(problem.message, Action("fix", label=f"{problem.action.label}. Or: {ways}")) from problem
     found, left, broken = result["found"], result["left"], result["broken"]
-    looked = f"{result['images']:,} pictures, {result['blobs']:,} originals of {show_bytes(result['bytes'])}"
+    looked = f"{counted(result['images'], 'picture')}, {counted(result['blobs'], 'original')}"
+    looked += f" of {show_bytes(result['bytes'])}"
     finding_lines.show(result, as_json=as_json)
     if left:
         hint(_of_backups(result))
         raise OperatorError(_words(found, left), Action("fix", label=_way(repair=repair, broken=broken)))
-    hint(f"{looked}: {f'{found:,} things were wrong and are mended' if found else 'nothing is wrong'}.")
+    hint(f"{looked}: {f'wrong and mended: {found:,}' if found else 'nothing is wrong'}.")
     hint(_of_backups(result))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from imgpro.errors import Action, DataDirMissing, DataUnusable, OperatorError
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.store import durable, journal_ahead, journal_format, journal_reading, layout, rebuilding, schema
 from imgpro.store.journal_reading import Named
 from imgpro.store.rebuilding import Rebuilt
@@ -120,7 +120,7 @@ def lines(found: Rebuilt, root: Path) -> Iterator[str]:
     yield from _named("original of no picture", found.unknown)
     if found.unknown.count:
         where = root / "quarantine" / rebuilding.UNKNOWN
-        yield f"{found.unknown.count:,} originals of {show_bytes(found.unknown_bytes)} belong into {where}"
+        yield f"{counted(found.unknown.count, 'original')} of {show_bytes(found.unknown_bytes)} for {where}"
     if found.aside is not None:
         yield f"the old database is kept: {found.aside}"
 

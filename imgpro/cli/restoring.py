@@ -16,7 +16,7 @@ from imgpro.cli.options import config_option, data_dir, data_option, whole_place
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint, plain
 from imgpro.errors import Action, DoneInPart, TargetFault
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.sources import load
 
 
@@ -74,9 +74,9 @@ def _show(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
     elif result["replaces"]:
         hint("What is there now would be put aside: --force.")
     if result["missing_blobs"]:
-        verb = "would be" if dry_run else "are"
+        would = "would be " if dry_run else ""
         raise DoneInPart(
-            f"{result['missing_blobs']:,} originals {verb} lost: neither the backup nor this disk has them whole.",
+            f"{counted(result['missing_blobs'], 'original')} {would}lost: whole neither in the backup nor on the disk.",
             Action("fix", label="imgpro check names their pictures; older backups may have them: imgpro backup list"),
         )
 
@@ -84,11 +84,13 @@ def _show(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
 def _summary(result: dict[str, Any]) -> str:
     words = [result["backup"]]
     if "images" in result:
-        words += [f"{result['images']:,} pictures", f"{result['blobs']:,} originals", show_bytes(result["blob_bytes"])]
+        words += [counted(result["images"], "picture"), counted(result["blobs"], "original")]
+        words.append(show_bytes(result["blob_bytes"]))
         words.append(f"{result['fetched']:,} from the backup, {result['here']:,} were here")
     if result["missing_blobs"]:
         lost = result.get("missing_images")
-        words.append(f"LOST: {result['missing_blobs']:,} originals" + (f" of {lost:,} pictures" if lost else ""))
+        words.append(f"LOST: {counted(result['missing_blobs'], 'original')}")
+        words[-1] += f" of {counted(lost, 'picture')}" if lost else ""
     return "  ".join(words)
 
 

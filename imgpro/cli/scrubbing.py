@@ -8,7 +8,7 @@ from imgpro.cli.options import config_option, data_dir, data_option
 from imgpro.cli.progress import ProgressLine
 from imgpro.cli.words import hint
 from imgpro.errors import Action, DoneInPart
-from imgpro.forms import show_bytes
+from imgpro.forms import counted, show_bytes
 from imgpro.sources import load
 
 
@@ -34,10 +34,10 @@ def scrub(data: str | None, rest: bool, rate: str | None, as_json: bool, config:
         result = office.errand(loaded, data_dir(loaded), "scrub", values, progress, told=finding_lines.TOLD)
     checked, size, healed, left = (result[name] for name in ("checked", "bytes", "healed", "left"))
     finding_lines.show(result, as_json=as_json)
-    read = f"{checked:,} originals, {show_bytes(size)}, were read again"
+    read = f"read again: {counted(checked, 'original')}, {show_bytes(size)}"
     if left:
         raise DoneInPart(
             f"{read}; {left:,} {'is' if left == 1 else 'are'} damaged and could not be put back. They are not served.",
             Action("fix", label="upload the same files again, or imgpro backup list; imgpro check names them"),
         )
-    hint(f"{read}; {f'{healed:,} were damaged and are whole again' if healed else 'all are whole'}.")
+    hint(f"{read}; {f'{healed:,} damaged and whole again' if healed else 'all are whole'}.")

@@ -14,7 +14,7 @@ from imgpro.errors import Action, ImgproError, OperatorError
 from imgpro.flows import backup_clock
 from imgpro.flows.backup_runs import BackupRuns, BackupStatus
 from imgpro.flows.errands import Errands, Progress
-from imgpro.forms import show_bytes, without_login
+from imgpro.forms import counted, show_bytes, without_login
 from imgpro.settings import Backup as BackupSettings
 from imgpro.store import backup_work, room
 from imgpro.store.backing_up import Made, Tell
@@ -294,8 +294,9 @@ def _teller(progress: Progress) -> Tell:
 def _words_of(made: Made, place: str) -> str:
     manifest = made.manifest
     if manifest.missing_blobs:
-        return f"{manifest.missing_blobs} of {manifest.blobs} originals are missing or damaged here, and not in it."
-    return f"{manifest.images} pictures to {place}, {show_bytes(manifest.new_bytes)} of them new."
+        all_of_them = counted(manifest.blobs, "original")
+        return f"{manifest.missing_blobs:,} of {all_of_them} missing or damaged here, and not in it."
+    return f"{counted(manifest.images, 'picture')} to {place}, {show_bytes(manifest.new_bytes)} of them new."
 
 
 def _listed(repository: Repository) -> list[Backup]:

@@ -17,7 +17,7 @@ from imgpro.flows.errands import Values
 from imgpro.flows.options import MAX_TAG_CHARS, parse_namespace, parse_tags
 from imgpro.flows.remove import Remove
 from imgpro.flows.upkeep import Upkeep
-from imgpro.forms import show_bytes, show_span
+from imgpro.forms import counted, show_bytes, show_span
 from imgpro.model import Account, StoredFormat
 from imgpro.store import queries, queries_accounts, queries_keeping, queries_retention
 from imgpro.store.db import Database
@@ -159,7 +159,7 @@ class Retention:
             if rule.begins_ms <= now_ms and rule.held_ms is None and await self._as_expected(rule, now_ms):
                 deleted[rule.name] = await self._carry_out(rule, now_ms)
                 if deleted[rule.name]:
-                    log.info("retention rule %s deleted %d pictures", rule.name, deleted[rule.name])
+                    log.info("retention rule %s deleted %s", rule.name, counted(deleted[rule.name], "picture"))
         held = [rule.name for rule in await self.rules() if rule.held_ms is not None]
         words = f"Waits for the operator to look again: {', '.join(held)}." if held else ""
         await self._db.write(

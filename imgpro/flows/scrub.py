@@ -58,7 +58,7 @@ class Scrub:
             return ""
         async with self._busy:
             healed = await self._healing.try_again()
-            words = [f"{healed} damaged originals are whole again"] if healed else []
+            words = [f"{counted(healed, 'damaged original')} whole again"] if healed else []
             if self._settings.every_s is not None:
                 words += await self._step(self._settings.every_s)
             return "; ".join(words)

@@ -57,7 +57,7 @@ def test_a_rule_deletes_and_what_has_ended_goes_by_the_servers_own_hours(tmp_pat
         clock.let_pass(server, 27 * HOUR_S)
         wait_until(lambda: server.get(draft["src"]).status == 404)
         wait_until(lambda: not on_disk("draft"))
-        assert "retention rule old-drafts deleted 1 pictures" in server.log()
+        assert "retention rule old-drafts deleted 1 picture" in server.log()
         assert server.get(kept["src"]).body == bodies["kept"]
         assert server.get(later["src"]).body == bodies["later"], "it is seven hours old"
 

@@ -340,7 +340,7 @@ async def test_what_is_damaged_is_tried_again_with_each_step(tmp_path):
         # The file comes back by other hands: nobody has to say so.
         path = site.appliance.blobs.path(digest)
         path.write_bytes(content)
-        assert "1 damaged originals are whole again" in await site.appliance.scrub.step()
+        assert "1 damaged original whole again" in await site.appliance.scrub.step()
         assert await noted(site) == {}
 
 
