@@ -14,6 +14,7 @@ from imgpro.flows.bring_in import BringIn
 from imgpro.flows.browse import Browse
 from imgpro.flows.change import Change
 from imgpro.flows.checkup import Checkup
+from imgpro.flows.courtesy import Courtesy
 from imgpro.flows.errands import Errands
 from imgpro.flows.events import Events
 from imgpro.flows.fetch import Fetcher
@@ -87,6 +88,7 @@ class Appliance:
         db.give_room = data.ballast.release
         self.derivs.start()
         self.records = Records(db, settings.cache.records)
+        self.courtesy = Courtesy()
         self.hot = HotPictures(settings.cache.memory_bytes, settings.cache.memory_item_bytes)
         self.events = Events()
         making = Making()
@@ -159,7 +161,7 @@ class Appliance:
         self.healing.fetch = self.backups.fetch
         self.keeping = Keeping(self.db, self.backups, self.journal, lambda: self.settings.scrub)
         self.old_links = OldLinks(self.db)
-        self.bring_in = BringIn(self.db, self.ingest, self.fetcher, self.plans, self.old_links)
+        self.bring_in = BringIn(self.db, self.ingest, self.fetcher, self.plans, self.old_links, self.courtesy)
         self.operate.offer("bring-in-look", self.bring_in.look)
         self.operate.offer("bring-in-accounts", self.bring_in.add_accounts)
         self.operate.offer("bring-in-links", self.bring_in.add_links)

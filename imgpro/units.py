@@ -108,7 +108,7 @@ SystemCallFilter=~@privileged @resources io_uring_setup io_uring_enter io_uring_
 # The workers' own sandbox, which @system-service of 252 lacks, and the lower priority of all but the server itself,
 # which answers first.
 SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self setpriority
-SystemCallFilter=sched_setscheduler ioprio_set
+SystemCallFilter=sched_setscheduler sched_setaffinity ioprio_set
 SystemCallErrorNumber=EPERM
 
 [Install]

@@ -19,6 +19,7 @@ def whoami(desk: Desk) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
         "policy": os.sched_getscheduler(0),
+        "processors": os.sched_getaffinity(0),
         "calls": desk.kept.setdefault("calls", []).append(1) or len(desk.kept["calls"]),
         "modules": [name for name in ("aiohttp", "PIL", "click") if name in __import__("sys").modules],
     }

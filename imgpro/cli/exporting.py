@@ -25,10 +25,11 @@ from imgpro.forms import counted, show_bytes
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool
 from imgpro.sources import Loaded
-from imgpro.store import layout
+from imgpro.store import desk, layout
+from imgpro.store.holder import holder
 
-_NICE: Final = 10  # a server that runs comes first
 _INTERRUPTED: Final = 130
+_PATIENCE: Final = 10.0  # times a worker's usual deadline
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,8 @@ def perform(loaded: Loaded, orders: Orders) -> None:
     """Export, and say what came of it. Raises DoneInPart where originals were damaged, and what `Export.run` raises."""
     source = _source(loaded)
     _check_place(orders.folder, source)
+    if holder(source.blobs.parent) is not None:
+        desk.step_back()
     with ProgressLine(quiet=orders.as_json) as line:
 
         def say(text: str) -> None:
@@ -68,7 +71,6 @@ def perform(loaded: Loaded, orders: Orders) -> None:
         if orders.dry_run:
             outcome = export.rehearse(orders.folder, force=orders.force)
         else:
-            os.nice(_NICE)
             try:
                 outcome = asyncio.run(_run(export, loaded, orders, progress, line))
             except KeyboardInterrupt:
@@ -90,7 +92,10 @@ async def _run(export: Export, loaded: Loaded, orders: Orders, progress: Progres
     async with contextlib.AsyncExitStack() as parts:
         pool = None
         if orders.gallery:
-            pool = Pool(pool_settings(loaded.settings.imaging, loaded.settings.uploads))
+            # Who stands back may wait long for its turn, and nobody waits for it.
+            usual = pool_settings(loaded.settings.imaging, loaded.settings.uploads)
+            patient = {name: _PATIENCE * getattr(usual, name) for name in ("deadline_s", "queue_deadline_s")}
+            pool = Pool(msgspec.structs.replace(usual, **patient))
             parts.push_async_callback(pool.close)
             try:
                 await pool.start()

@@ -21,6 +21,7 @@ from imgpro.cli import office
 from imgpro.errors import Action, OperatorError, ServerUnreachable, StorageFault
 from imgpro.flows.bring_in import Incoming
 from imgpro.sources import Loaded
+from imgpro.store import desk
 from imgpro.store.layout import ADMIN_SOCKET
 
 PATIENCE_S: Final = 10.0  # for a server that restarts
@@ -63,6 +64,8 @@ class Carrier:
             office.refuse_foreign_root(self._data)
             self._own = _OwnServer(self._loaded, self._data)
             self._own.start()
+        else:
+            desk.step_back()
         return self
 
     def __exit__(

@@ -12,6 +12,7 @@ import msgspec
 
 from imgpro import ids
 from imgpro.errors import Action, FetchFailed, FetchTimedOut, NotFound, ValidationError
+from imgpro.flows.courtesy import Courtesy
 from imgpro.flows.email_address import parse_email
 from imgpro.flows.fetch import Fetcher
 from imgpro.flows.fitting import fit_name
@@ -79,6 +80,7 @@ class BringIn(msgspec.Struct):
     fetcher: Fetcher
     plans: PlanTable
     old_links: OldLinks
+    courtesy: Courtesy
     # Whether a path is one of this server's own; the web side knows.
     is_ours: Callable[[str], bool] = lambda _path: False
 
@@ -95,7 +97,8 @@ class BringIn(msgspec.Struct):
                 async for chunk in chunks:
                     await arrival.write(chunk)
             try:
-                image = await arrival.commit(UploadOptions(), incoming.name or name)
+                async with self.courtesy.turn() as arrival.aside:
+                    image = await arrival.commit(UploadOptions(), incoming.name or name)
             except ComeBefore as before:
                 return Brought("there", before.image_id)
         assert isinstance(image, Image)  # bytes are for repeated requests

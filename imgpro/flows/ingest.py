@@ -132,6 +132,7 @@ class Upload:
         self._spool: Spool | None = None
         self._held = contextlib.AsyncExitStack()
         self._counted = False
+        self.aside = False  # whether nobody waits for it, and others are being served
 
     async def __aenter__(self) -> Self:
         try:
@@ -218,7 +219,7 @@ class Upload:
     async def _prove(self, staged: Staged, clean: Scratch, out: Scratch) -> Ingested:
         source_fd = staged.open()
         try:
-            return await self._ingest.pool.ingest(source_fd, clean.fd, out.fd)
+            return await self._ingest.pool.ingest(source_fd, clean.fd, out.fd, aside=self.aside)
         finally:
             os.close(source_fd)
 

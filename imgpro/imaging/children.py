@@ -71,7 +71,7 @@ class Zygote:
                 env=zygote_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C at the terminal is the server's to handle
+                process_group=0,  # a Ctrl-C at the terminal is the server's to handle
             )
         self._control.setblocking(False)
         self._pending: deque[asyncio.Future[int]] = deque()

@@ -101,12 +101,13 @@ class Pool:
             self._zygote.end()
             await self._zygote.wait()
 
-    async def ingest(self, source_fd: int, clean_fd: int, out_fd: int) -> Ingested:
+    async def ingest(self, source_fd: int, clean_fd: int, out_fd: int, *, aside: bool = False) -> Ingested:
         """Prove, clean and measure an upload; its warm derivatives are in `out_fd`, the cleaned file in `clean_fd`.
 
-        The descriptors stay the caller's. Raises UnsupportedFormat, ImageBroken, ImageTooLarge, Busy.
+        With `aside` half of the processors are left to others. The descriptors stay the caller's. Raises
+        UnsupportedFormat, ImageBroken, ImageTooLarge, Busy.
         """
-        task = IngestTask(self._settings.deadline_s * WARM_SHARE)
+        task = IngestTask(self._settings.deadline_s * WARM_SHARE, aside)
         lane = lane_of_upload(os.pread(source_fd, HEAD_BYTES, 0), os.fstat(source_fd).st_size)
         try:
             done = await self._do("ingest", task, (source_fd, clean_fd, out_fd), lane)

@@ -44,6 +44,7 @@ class IngestTask(msgspec.Struct, frozen=True, tag="ingest"):
     """Files: source (read), cleaned picture (write), warm derivatives (write)."""
 
     warm_s: float  # no derivative is begun later than this after the start
+    aside: bool = False  # whether half of the processors are to be left to others
 
 
 class RenderTask(msgspec.Struct, frozen=True, tag="render"):

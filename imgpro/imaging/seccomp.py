@@ -39,8 +39,8 @@ CALLS: Final[dict[str, tuple[int | None, int | None]]] = {
     "set_robust_list": (273, 99), "getrandom": (318, 278), "membarrier": (324, 283), "rseq": (334, 293),
 }  # fmt: skip
 # Calls that are allowed with some arguments only.
-MMAP, MPROTECT, CLONE, CLONE3, PRCTL, PRLIMIT, TGKILL = (
-    (9, 222), (10, 226), (56, 220), (435, 435), (157, 167), (302, 261), (234, 131),
+MMAP, MPROTECT, CLONE, CLONE3, PRCTL, PRLIMIT, TGKILL, SCHED_SETAFFINITY = (
+    (9, 222), (10, 226), (56, 220), (435, 435), (157, 167), (302, 261), (234, 131), (203, 122),
 )  # fmt: skip
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}
 
@@ -68,6 +68,7 @@ def program(machine: str, pid: int) -> bytes:
     code += _when(MPROTECT[column], ARG2, JUMP_SET, PROT_EXEC, denied, ALLOW)
     code += _when(PRCTL[column], ARG0, JUMP_EQ, PR_SET_NAME, ALLOW, denied)
     code += _when(PRLIMIT[column], ARG0, JUMP_EQ, 0, ALLOW, denied)
+    code += _when(SCHED_SETAFFINITY[column], ARG0, JUMP_EQ, 0, ALLOW, denied)  # of ourselves
     code += _when(TGKILL[column], ARG0, JUMP_EQ, pid, ALLOW, denied)  # abort() must be able to end us
     code.append(_op(RETURN, denied))
     return b"".join(code)

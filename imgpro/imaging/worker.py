@@ -11,7 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import IO, Final, NoReturn, cast
 
 from PIL import _imaging
@@ -33,6 +33,7 @@ from imgpro.imaging.protocol import (
 )
 from imgpro.imaging.render import render
 from imgpro.model import Ingested, Limits, Rendered
+from imgpro.processors import at_half
 
 IDLE_MS: Final = 1_000
 # Pixel memory kept between jobs: giving it back and faulting it in again costs a tenth of a decode.
@@ -97,7 +98,8 @@ class Worker:
         sandbox.allow_cpu(self._settings.deadline_s)
         try:
             if isinstance(task, IngestTask):
-                done = Done(ingested=self._ingest(task, *files))
+                with at_half() if task.aside else nullcontext():
+                    done = Done(ingested=self._ingest(task, *files))
             else:
                 done = Done(rendered=self._render(task, *files))
         except MemoryError:

@@ -52,8 +52,9 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     app.router.add_routes(routes(appliance, clients, templates, identity))
     appliance.bring_in.is_ours = OwnPaths(app.router.resources())
     pages, listen = ErrorPages(templates), settings.metrics.listen
+    parts = (settings.server, clients, appliance.hot, access, pages, appliance.quota, leads, appliance.courtesy)
     if not settings.metrics.enabled:
-        return Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, leads)
+        return Runner(app, *parts)
     from imgpro.web.metrics import Metrics, MetricsDoor  # a fifth of a second, for those who want it
 
     counts = RequestCounts()
@@ -61,7 +62,7 @@ def build_runner(appliance: Appliance, access: AccessLog | None) -> Runner:
     appliance.followers.append(lambda settings: metrics.allow(settings.metrics.networks))
     if not listen:
         app.router.add_routes([metrics.route()])
-    runner = Runner(app, settings.server, clients, appliance.hot, access, pages, appliance.quota, leads, counts)
+    runner = Runner(app, *parts, counts)
     runner.metrics_door = MetricsDoor(metrics) if listen else None
     return runner
 

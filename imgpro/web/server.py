@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import hdrs, web
 
 from imgpro.errors import BadRequest, ImgproError, NotFound, StorageFull
+from imgpro.flows.courtesy import Courtesy
 from imgpro.flows.hot import HotPictures
 from imgpro.flows.quota import Quota
 from imgpro.ids import REQUEST, random_base62
@@ -77,10 +78,12 @@ class Dispatch:
         pages: ErrorPages,
         quota: Quota,
         leads: Leads,
+        courtesy: Courtesy,
         counts: RequestCounts | None = None,
     ) -> None:
         self._inner = inner
         self._leads = leads
+        self._courtesy = courtesy
         self._counts = counts
         self._quota = quota
         self._hot = hot
@@ -128,6 +131,7 @@ class Dispatch:
             if self._draining is not None:
                 response.force_close()
         took_s = time.perf_counter() - started
+        self._courtesy.served += 1
         if self._counts is not None:
             self._counts.note(request.method, route, response.status, took_s)
         if self._access is not None:
@@ -248,11 +252,12 @@ class Runner(web.AppRunner):
         pages: ErrorPages,
         quota: Quota,
         leads: Leads,
+        courtesy: Courtesy,
         counts: RequestCounts | None = None,
     ) -> None:
         super().__init__(app, handle_signals=False, shutdown_timeout=_LAST_WORDS_S)
         app.on_response_prepare.append(_sign_streamed)
-        self._parts = (settings, clients, hot, access, pages, quota, leads, counts)
+        self._parts = (settings, clients, hot, access, pages, quota, leads, courtesy, counts)
         self.metrics_door: MetricsDoor | None = None
         self._dispatch: Dispatch | None = None
         self._stop_deadline_s = settings.stop_deadline_s
@@ -297,8 +302,10 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        settings, clients, hot, access, pages, quota, leads, counts = self._parts
-        self._dispatch = dispatch = Dispatch(server.request_handler, hot, clients, access, pages, quota, leads, counts)
+        settings, clients, hot, access, pages, quota, leads, courtesy, counts = self._parts
+        self._dispatch = dispatch = Dispatch(
+            server.request_handler, hot, clients, access, pages, quota, leads, courtesy, counts
+        )
         return Door(dispatch, self._beneath(server.request_factory), settings, clients)
 
     def _beneath(self, make: Make) -> Make:

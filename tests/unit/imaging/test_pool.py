@@ -23,6 +23,7 @@ from imgpro.imaging.children import WorkerHandle, zygote_environment
 from imgpro.imaging.lanes import Lane, Lanes
 from imgpro.imaging.pool import Pool, PoolSettings, lane_of, lane_of_upload
 from imgpro.model import Ingested, RenderJob, StoredFormat
+from imgpro.processors import half
 from imgpro.recipes import ALL
 from tests.containers import encode, moving, picture
 from tests.pictures import encoded, make_image, turned_exif
@@ -403,3 +404,26 @@ async def test_a_caller_that_leaves_the_queue_takes_no_worker_along() -> None:
         await waiting
     assert (lanes.busy, lanes.queued) == (0, 0)
     assert await lanes.take(Lane.LIGHT) == 1
+
+
+# What nobody waits for
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor for all")
+async def test_what_stands_aside_leaves_processors_to_others_and_no_longer_than_it_takes(pool):
+    everything = os.sched_getaffinity(0)
+    seen: set[frozenset[int]] = set()
+
+    async def watch():
+        while True:
+            seen.update(frozenset(os.sched_getaffinity(worker.pid)) for worker in at_work(pool))
+            await asyncio.sleep(0.001)
+
+    for aside in (True, False):
+        seen.clear()
+        watching = asyncio.create_task(watch())
+        with files(count=2) as fds:
+            await pool.ingest(*fds, aside=aside)
+        watching.cancel()
+        assert (half(everything) in seen) == aside
+    assert all(os.sched_getaffinity(pid) == everything for pid in pids(pool))

@@ -44,6 +44,7 @@ deeds = {
     "ptrace parent": lambda: call({"x86_64": 101, "aarch64": 117}[os.uname_machine], 16, parent, 0, 0),
     "read parent memory": lambda: call({"x86_64": 310, "aarch64": 270}[os.uname_machine], parent, None, 0, None, 0, 0),
     "kill parent": lambda: os.kill(parent, 15),
+    "processors of parent": lambda: os.sched_setaffinity(parent, {0}),
     "limit of parent": lambda: __import__("resource").prlimit(parent, 7, (1, 1)),
     "bind": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
     "pair": lambda: socket.socketpair(),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgpro.errors import OperatorError, TargetFault
+from imgpro.processors import half
 from imgpro.store import side_process
 from imgpro.store.desk import BACK
 from imgpro.store.side_process import SideProcess
@@ -43,6 +44,8 @@ async def test_one_process_does_it_all_and_stands_back_where_others_are_served(m
         assert (first["calls"], second["calls"], first["pid"]) == (1, 2, second["pid"])
         assert first["pid"] != os.getpid()
         assert first["policy"] == policy
+        everything = os.sched_getaffinity(0)
+        assert first["processors"] == (half(everything) if back else everything)
         # Away from a Ctrl-C at the terminal, yet in the session within which it stands back (sched_autogroup).
         assert (os.getsid(first["pid"]), os.getpgid(first["pid"])) == (os.getsid(0), first["pid"])
         assert first["modules"] == []

@@ -3,6 +3,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from imgpro.errors import Busy
+from imgpro.flows.courtesy import Courtesy
 from imgpro.flows.hot import HotPictures
 from imgpro.web.clients import Clients
 from imgpro.web.pages import ErrorPages, Templates
@@ -14,7 +15,7 @@ def dispatch(failure, sent_bytes):
         request.writer.output_size = sent_bytes
         raise failure
 
-    return Dispatch(inner, HotPictures(0, 0), Clients("", ()), None, ErrorPages(Templates("x")), None, None)
+    return Dispatch(inner, HotPictures(0, 0), Clients("", ()), None, ErrorPages(Templates("x")), None, None, Courtesy())
 
 
 async def test_a_failure_before_the_answer_becomes_one(caplog):

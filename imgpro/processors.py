@@ -1,0 +1,33 @@
+"""Which processors a process of ours uses: all that we may, or for work that nobody waits for the last half of them.
+
+Others are free then for those who are served. Without it Linux (EEVDF, since 6.6) gives even an idle process a whole
+tick now and then, 4 ms, while somebody else could run. The last half: where some are slower, it is those.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+def half(allowed: set[int]) -> set[int]:
+    """Return the last half of some processors, at least one of them."""
+    ordered = sorted(allowed)
+    return set(ordered[len(ordered) // 2 :])
+
+
+def keep_to_half(pid: int) -> None:
+    """Keep a process (0: this one, before it has threads) to half of our processors, where that is allowed."""
+    with suppress(OSError):
+        os.sched_setaffinity(pid, half(os.sched_getaffinity(0)))
+
+
+@contextmanager
+def at_half() -> Iterator[None]:
+    """Keep to half of our processors for the length of a `with`."""
+    allowed = os.sched_getaffinity(0)
+    keep_to_half(0)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setaffinity(0, allowed)
