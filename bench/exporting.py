@@ -55,7 +55,7 @@ def main() -> int:
     for row in rows:
         speed = f"{row.per_s:,.0f} | {size / MIB / row.seconds:,.0f}" if row.pictures else " | "
         peak = f"{row.peak_bytes / MIB:.0f}" if row.peak_bytes else ""
-        print(f"| {row.what} | {speed} | {peak} | {f'{row.p99_ms:.1f}' if row.p99_ms else ''} |", flush=True)
+        print(f"| {row.what} | {speed} | {peak} | {f'{row.p99_ms:.2f}' if row.p99_ms else ''} |", flush=True)
     return 0
 
 

@@ -7,6 +7,9 @@ tick now and then, 4 ms, while somebody else could run. The last half: where som
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
+
+NICE: Final = 10
 
 
 def half(allowed: set[int]) -> set[int]:
@@ -19,6 +22,16 @@ def keep_to_half(pid: int) -> None:
     """Keep a process (0: this one, before it has threads) to half of our processors, where that is allowed."""
     with suppress(OSError):
         os.sched_setaffinity(pid, half(os.sched_getaffinity(0)))
+
+
+def give_way() -> None:
+    """Let those who are served go first, for a command that somebody waits for; call it before there are threads.
+
+    Not `SCHED_IDLE`, which gets next to nothing where all processors are always busy.
+    """
+    keep_to_half(0)
+    with suppress(OSError):
+        os.nice(NICE)
 
 
 @contextmanager

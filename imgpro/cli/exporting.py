@@ -11,6 +11,7 @@ from typing import Final
 import click
 import msgspec
 
+from imgpro import processors
 from imgpro.appliance import pool_settings
 from imgpro.cli.options import data_dir
 from imgpro.cli.progress import EVERY_S, ProgressLine
@@ -25,7 +26,7 @@ from imgpro.forms import counted, show_bytes
 from imgpro.imaging.children import ChildGone
 from imgpro.imaging.pool import Pool
 from imgpro.sources import Loaded
-from imgpro.store import desk, layout
+from imgpro.store import layout
 from imgpro.store.holder import holder
 
 _INTERRUPTED: Final = 130
@@ -59,7 +60,7 @@ def perform(loaded: Loaded, orders: Orders) -> None:
     source = _source(loaded)
     _check_place(orders.folder, source)
     if holder(source.blobs.parent) is not None:
-        desk.step_back()
+        processors.give_way()
     with ProgressLine(quiet=orders.as_json) as line:
 
         def say(text: str) -> None:
@@ -92,7 +93,7 @@ async def _run(export: Export, loaded: Loaded, orders: Orders, progress: Progres
     async with contextlib.AsyncExitStack() as parts:
         pool = None
         if orders.gallery:
-            # Who stands back may wait long for its turn, and nobody waits for it.
+            # On a busy machine who gives way may wait long for its turn; these pictures were all sound once.
             usual = pool_settings(loaded.settings.imaging, loaded.settings.uploads)
             patient = {name: _PATIENCE * getattr(usual, name) for name in ("deadline_s", "queue_deadline_s")}
             pool = Pool(msgspec.structs.replace(usual, **patient))

@@ -17,11 +17,11 @@ from typing import Any, Final, Self
 import msgspec
 import uvloop
 
+from imgpro import processors
 from imgpro.cli import office
 from imgpro.errors import Action, OperatorError, ServerUnreachable, StorageFault
 from imgpro.flows.bring_in import Incoming
 from imgpro.sources import Loaded
-from imgpro.store import desk
 from imgpro.store.layout import ADMIN_SOCKET
 
 PATIENCE_S: Final = 10.0  # for a server that restarts
@@ -65,7 +65,7 @@ class Carrier:
             self._own = _OwnServer(self._loaded, self._data)
             self._own.start()
         else:
-            desk.step_back()
+            processors.give_way()
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from imgpro.processors import half
+from imgpro.processors import NICE, half
 from tests.crash.test_server import workers
 from tests.moving import command, dots
 from tests.patience import wait_until
@@ -16,14 +16,14 @@ from tests.pictures import encoded, make_image
 from tests.servers import ROOT, UNLIMITED, running
 
 ALL = os.sched_getaffinity(0)
-SHARED = (os.SCHED_OTHER, frozenset(ALL))
-BACK = (os.SCHED_IDLE, frozenset(half(ALL)))
+AMONG_EQUALS = (0, frozenset(ALL))
+BACK = (NICE, frozenset(half(ALL)))
 
 pytestmark = pytest.mark.skipif(len(ALL) < 2, reason="there is one processor for all")
 
 
 def standing(pid):
-    return os.sched_getscheduler(pid), frozenset(os.sched_getaffinity(pid))
+    return os.getpriority(os.PRIO_PROCESS, pid), frozenset(os.sched_getaffinity(pid))
 
 
 def seen_while(line, env, look):
@@ -66,12 +66,12 @@ def exporting(data, folder):
 
 
 @pytest.mark.parametrize("work", [importing, exporting])
-def test_a_command_steps_back_where_a_server_serves_and_nowhere_else(tmp_path, work):
+def test_a_command_gives_way_where_a_server_serves_and_nowhere_else(tmp_path, work):
     dots(tmp_path / "in", 20)
     with running(tmp_path / "data", UNLIMITED) as server:
         assert BACK in seen_while(*work(server.data, tmp_path / "in"), lambda pid: {standing(pid)})
     dots(tmp_path / "in", 20, begin=20)
-    assert seen_while(*work(tmp_path / "data", tmp_path / "in"), lambda pid: {standing(pid)}) == {SHARED}
+    assert seen_while(*work(tmp_path / "data", tmp_path / "in"), lambda pid: {standing(pid)}) == {AMONG_EQUALS}
 
 
 def test_workers_leave_processors_to_visitors_while_an_import_goes_on_and_have_them_all_again_after_it(tmp_path):
