@@ -6,6 +6,7 @@ picture's delivery while the work goes on beside that of a quiet server. Peers c
 
 import argparse
 import asyncio
+import itertools
 import os
 import random
 import shutil
@@ -29,7 +30,6 @@ SIZES = ((320, 240), (640, 480), (1000, 700))
 AT_ONCE = 8
 VIEWED = 200
 WATCHED_S = 15.0
-SELDOM_S = 0.5  # between looks at memory while visitors are watched
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,13 @@ class Row:
 
 
 class Peak:
-    """The most memory that some processes hold together, looked at every `every_s`. Bytes.
+    """The most memory that some processes hold together, looked at ten times a second. Bytes.
 
-    A look takes a processor for some milliseconds: visitors whose time is taken would feel ten in a second.
+    Not while visitors are watched: each look takes a processor for some milliseconds, and they would feel it.
     """
 
-    def __init__(self, pid: Callable[[], int], every_s: float = 0.1) -> None:
+    def __init__(self, pid: Callable[[], int]) -> None:
         self._pid = pid
-        self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.bytes = 0
@@ -66,7 +65,7 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._every_s):
+        while not self._stop.wait(0.1):
             try:
                 self.bytes = max(self.bytes, pss_bytes(self._pid()))
             except (OSError, StopIteration):
@@ -94,11 +93,11 @@ def command(*words: str) -> list[str]:
     return [str(servers.ROOT / ".venv/bin/imgpro"), *words]
 
 
-def timed(words: Sequence[str], every_s: float = 0.1) -> tuple[float, int]:
-    """Run a command; return how long it took and the most memory it held, looked at every `every_s`."""
+def timed(words: Sequence[str]) -> tuple[float, int]:
+    """Run a command; return how long it took and the most memory it held."""
     began = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    with Peak(lambda: process.pid, every_s) as peak:
+    with Peak(lambda: process.pid) as peak:
         _, said = process.communicate()
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(words)} exited {process.returncode}: {said.decode()[-500:]}")
@@ -121,19 +120,16 @@ class Keeper:
     paths: Sequence[str]
     size: int
 
-    def row(self, what: str, kind: str, values: Mapping[str, object], *, again: bool = True) -> Row:
-        """Measure one kind of work.
-
-        A short one is given `again`, until its visitors are enough for a percentile; the seconds are the first one's.
-        """
+    def row(self, what: str, kind: str, values: Callable[[], Mapping[str, object]]) -> Row:
+        """Measure one kind of work: once by itself, then while visitors look, until there are enough of them."""
+        with Peak(lambda: self.server.pid) as peak:
+            seconds = self._timed(kind, values())
         with Visitors(self.server.port, self.paths) as quiet:
             time.sleep(WATCHED_S)
         with Visitors(self.server.port, self.paths) as during:
             began = time.perf_counter()
-            with Peak(lambda: self.server.pid, SELDOM_S) as peak:
-                seconds = self._timed(kind, values)
-            while again and time.perf_counter() - began < WATCHED_S:
-                self._timed(kind, values)
+            while time.perf_counter() - began < WATCHED_S:
+                self._timed(kind, values())
         return Row(what, seconds, self.size, peak.bytes, quiet.p99_ms, during.p99_ms)
 
     def _timed(self, kind: str, values: Mapping[str, object]) -> float:
@@ -153,11 +149,13 @@ def measure(work: Path, count: int) -> Iterator[Row]:
         size = size_of(data / "blobs")
         keeper = Keeper(server, data, paths, size)
         time.sleep(WATCHED_S)  # what the uploads left to do
-        yield keeper.row("backup, the first", "backup-create", {"to": str(place)}, again=False)
-        yield keeper.row("backup, the second", "backup-create", {"to": str(place)})
-        yield keeper.row("verify", "backup-verify", {"name": None, "from": str(place)})
-        yield keeper.row("scrub", "scrub", {})
-        yield keeper.row("check", "check", {"repair": False, "deep": False})
+        numbers = itertools.count(1)
+        yield keeper.row("backup, the first", "backup-create", lambda: {"to": f"{place}-{next(numbers)}"})
+        place = Path(f"{place}-1")
+        yield keeper.row("backup, the second", "backup-create", lambda: {"to": str(place)})
+        yield keeper.row("verify", "backup-verify", lambda: {"name": None, "from": str(place)})
+        yield keeper.row("scrub", "scrub", dict)
+        yield keeper.row("check", "check", lambda: {"repair": False, "deep": False})
     finally:
         server.stop()
     restored = work / "restored"

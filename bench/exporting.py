@@ -30,8 +30,10 @@ def measure(work: Path, count: int) -> tuple[list[Row], int]:
         with Visitors(server.port, views) as quiet:
             time.sleep(QUIET_S)
         rows = [Row("nothing", 0, QUIET_S, 0, quiet.p99_ms)]
-        rows.append(run("export", count, server, views, there))
+        rows.append(run("export, somebody looks", count, server, views, there))
         rows.append(run("the same again: all there", count, server, views, there))
+        shutil.rmtree(out)
+        rows.append(Row("export, nobody looks", count, *timed(command(*there))))
     finally:
         server.stop()
     rows.append(Row("no server, no gallery", count, *timed(command("export", str(plain), *there[2:], "--no-gallery"))))

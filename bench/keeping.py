@@ -24,7 +24,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from bench import lists, load, servers
-from bench.backups import SELDOM_S, Peak
+from bench.backups import Keeper, Peak
 from bench.pictures import PHOTOS, SOURCES, variant
 from bench.visitors import Visitors
 from imgpro.appliance import Appliance
@@ -102,8 +102,10 @@ def check(work: Path) -> Iterator[Row]:
         paths = [f"/t/{server.ids[name]}.jpeg?size={size}" for size in "sml"]
         with Visitors(server.port, paths) as quiet:
             time.sleep(QUIET_S)
-        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid, SELDOM_S) as held:
+        with Peak(lambda: server.pid) as held:
             seconds, _, found = _imgpro(archive.data, "check")
+        with Visitors(server.port, paths) as visitors:
+            _imgpro(archive.data, "check")
         figures = {"s": seconds, "server peak MB": held.bytes / MIB, "p99 ms": visitors.p99_ms}
         yield Row("check by the running server", {**figures, "quiet p99 ms": quiet.p99_ms})
     finally:
@@ -181,15 +183,16 @@ def scrub(work: Path, count: int, rounds: int) -> Iterator[Row]:
 
 
 def _felt(server: servers.Imgpro, files: list[Path], paths: list[str], size: int) -> Iterator[Row]:
-    data = files[0].parents[3]
-    for name, arguments in (("as fast as it goes", ()), ("at 20 MiB/s, as the rolling round", ("--rate", "20MiB"))):
-        with Visitors(server.port, paths) as quiet:
-            time.sleep(QUIET_S)
-        _forget(files)
-        with Visitors(server.port, paths) as visitors, Peak(lambda: server.pid, SELDOM_S) as held:
-            seconds, _, _ = _imgpro(data, "scrub", *arguments)
-        figures = {"MB/s": size / seconds / 1e6, "server peak MB": held.bytes / MIB, "p99 ms": visitors.p99_ms}
-        yield Row(f"scrub by the running server, {name}", {**figures, "quiet p99 ms": quiet.p99_ms})
+    keeper = Keeper(server, files[0].parents[3], paths, size)
+    for name, rate in (("as fast as it goes", None), ("at 20 MiB/s, as the rolling round", 20 * MIB)):
+
+        def values(rate: int | None = rate) -> dict[str, object]:
+            _forget(files)
+            return {"rest": False, "rate": rate}
+
+        row = keeper.row(name, "scrub", values)
+        figures = {"MB/s": size / row.seconds / 1e6, "server peak MB": row.peak_bytes / MIB, "p99 ms": row.p99_ms}
+        yield Row(f"scrub by the running server, {name}", {**figures, "quiet p99 ms": row.quiet_p99_ms})
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ def check(data: str | None, repair: bool, deep: bool, as_json: bool, config: Pat
     if left:
         hint(_of_backups(result))
         raise OperatorError(_words(found, left), Action("fix", label=_way(repair=repair, broken=broken)))
-    hint(f"{looked}: {f'wrong and mended: {found:,}' if found else 'nothing is wrong'}.")
+    hint(f"{looked}: {f'{found:,} found wrong and mended' if found else 'nothing is wrong'}.")
     hint(_of_backups(result))
 
 

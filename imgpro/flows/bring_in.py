@@ -112,9 +112,10 @@ class BringIn(msgspec.Struct):
         `items` are like `Asked`. Raises ValidationError.
         """
         source, asked = _asked(values)
-        accounts = {email: await self._found(email) for email in dict.fromkeys(each.account for each in asked)}
-        there, known = await self._there(source, asked, accounts)
-        links = await self._links(asked)
+        async with self.courtesy.turn():
+            accounts = {email: await self._found(email) for email in dict.fromkeys(each.account for each in asked)}
+            there, known = await self._there(source, asked, accounts)
+            links = await self._links(asked)
         rows = []
         for each in asked:
             account = accounts[each.account]

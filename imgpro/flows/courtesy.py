@@ -1,6 +1,6 @@
 """Work that nobody waits for lets those go first who are being served.
 
-While somebody is, it is done one piece at a time, with a rest after each of twice what the piece took; else at full
+While somebody is, it is done one piece at a time, with a rest after each of four times what the piece took; else at full
 speed and several at once. Knows neither the work nor the visitors.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 VISIT_S: Final = 1.0  # so long after the last answer a visit is thought to go on
-REST: Final = 2.0  # times what a piece took
+REST: Final = 4.0  # times what a piece took
 LONGEST_REST_S: Final = 2.0
 
 
