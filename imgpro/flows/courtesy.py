@@ -1,7 +1,7 @@
 """Work that nobody waits for lets those go first who are being served.
 
-While somebody is, it is done one piece at a time, with a rest after each of four times what the piece took; else at full
-speed and several at once. Knows neither the work nor the visitors.
+While somebody is, it is done one piece at a time, with a rest after each of four times what the piece took; else
+several at once and at full speed. Knows neither the work nor the visitors.
 """
 
 import asyncio
