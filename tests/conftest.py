@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from imgpro import processors
 from tests.peers import picture_peer
 from tests.pictures import encoded, make_image
 
@@ -54,6 +55,14 @@ _give_up_real_time()
 # What servers remember of the data directories they are started on is no business of the next run's.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="imgpro-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_gives_way_here():
+    """Keep this process as it is, which carries out parts of commands itself: there would be no way back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processors, "give_way", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")
