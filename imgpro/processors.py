@@ -19,7 +19,10 @@ def half(allowed: set[int]) -> set[int]:
 
 
 def keep_to_half(pid: int) -> None:
-    """Keep a process (0: this one, before it has threads) to half of our processors, where that is allowed."""
+    """Keep a process (0: this one, before it has threads) to half of our processors, where that is allowed.
+
+    Of a process that is kept to half already it is half of that half.
+    """
     with suppress(OSError):
         os.sched_setaffinity(pid, half(os.sched_getaffinity(0)))
 

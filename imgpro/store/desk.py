@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from imgpro import processors
 from imgpro.errors import ImgproError
 from imgpro.store import durable
 from imgpro.store.quiet_threads import quieten
@@ -100,13 +99,12 @@ def step_back() -> None:
     quieten()
     with suppress(OSError):
         os.nice(19)  # where the next is not allowed
-    idle_at_the_processors(0)
+    idle_at_the_processor(0)
 
 
-def idle_at_the_processors(pid: int) -> None:
-    """Let a process (0: this one, before it has threads) have what no other wants, where that is possible."""
-    processors.keep_to_half(pid)
-    with suppress(OSError):
+def idle_at_the_processor(pid: int) -> None:
+    """Let a process (0: this one) have what no other wants, where that is possible."""
+    with suppress(OSError, AttributeError):
         os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 

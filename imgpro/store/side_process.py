@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, TypeVarTuple
 
-from imgpro import frozen
+from imgpro import frozen, processors
 from imgpro.errors import Action, OperatorError
-from imgpro.store.desk import BACK, LENGTH, STOP, Desk, idle_at_the_processors
+from imgpro.store.desk import BACK, LENGTH, STOP, Desk, idle_at_the_processor
 from imgpro.store.side_thread import SideThread
 
 T = TypeVar("T")
@@ -126,7 +126,8 @@ class SideProcess:
                 process_group=0,
             )
         if _back:  # from its very start: it does so itself, for a loader that forks, but only after a tenth of a second
-            idle_at_the_processors(self._process.pid)
+            idle_at_the_processor(self._process.pid)
+            processors.keep_to_half(self._process.pid)  # here alone: half of a half is less, and who is forked has ours
 
     def _send(self, data: bytes) -> None:
         assert self._line is not None
