@@ -95,8 +95,8 @@ async def _run(export: Export, loaded: Loaded, orders: Orders, progress: Progres
         if orders.gallery:
             # On a busy machine who gives way may wait long for its turn; these pictures were all sound once.
             usual = pool_settings(loaded.settings.imaging, loaded.settings.uploads)
-            patient = {name: _PATIENCE * getattr(usual, name) for name in ("deadline_s", "queue_deadline_s")}
-            pool = Pool(msgspec.structs.replace(usual, **patient))
+            deadline_s, queue_deadline_s = _PATIENCE * usual.deadline_s, _PATIENCE * usual.queue_deadline_s
+            pool = Pool(msgspec.structs.replace(usual, deadline_s=deadline_s, queue_deadline_s=queue_deadline_s))
             parts.push_async_callback(pool.close)
             try:
                 await pool.start()
