@@ -18,32 +18,30 @@ def half(allowed: set[int]) -> set[int]:
     return set(ordered[len(ordered) // 2 :])
 
 
-def keep_to_half(pid: int) -> None:
-    """Keep a process (0: this one, before it has threads) to half of our processors, where that is allowed.
-
-    Of a process that is kept to half already it is half of that half.
-    """
-    with suppress(OSError):
-        os.sched_setaffinity(pid, half(os.sched_getaffinity(0)))
-
-
 def give_way() -> None:
     """Let those who are served go first, for a command that somebody waits for; call it before there are threads.
 
     Not `SCHED_IDLE`, which gets next to nothing where all processors are always busy.
     """
-    keep_to_half(0)
+    _keep_to_half()
     with suppress(OSError):
         os.nice(NICE)
 
 
 @contextmanager
 def at_half() -> Iterator[None]:
-    """Keep to half of our processors for the length of a `with`."""
+    """Keep this thread to half of our processors for the length of a `with`, and what it starts for good."""
     allowed = os.sched_getaffinity(0)
-    keep_to_half(0)
+    _keep_to_half()
     try:
         yield
     finally:
         with suppress(OSError):
             os.sched_setaffinity(0, allowed)
+
+
+def _keep_to_half() -> None:
+    """Keep this thread to half of the processors it may use, where that is allowed: where it is kept so already, a
+    quarter."""
+    with suppress(OSError):
+        os.sched_setaffinity(0, half(os.sched_getaffinity(0)))

@@ -114,7 +114,8 @@ class SideProcess:
     def _start(self) -> None:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(_LOOK_S)
-        with theirs:
+        # Before it begins: a child that has all of root's rights may not be moved by a parent that has given some up.
+        with theirs, processors.at_half() if _back else contextlib.nullcontext():
             self._process = subprocess.Popen(  # noqa: S603 - our own program, by its absolute path
                 _command(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
@@ -127,7 +128,6 @@ class SideProcess:
             )
         if _back:  # from its very start: it does so itself, for a loader that forks, but only after a tenth of a second
             idle_at_the_processor(self._process.pid)
-            processors.keep_to_half(self._process.pid)  # here alone: half of a half is less, and who is forked has ours
 
     def _send(self, data: bytes) -> None:
         assert self._line is not None
