@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from imgpro.cli import office
 from imgpro.sources import load
+from tests.transcripts import Transcript
 
 ROOT = Path(__file__).resolve().parent.parent
 UNLIMITED = {
@@ -66,14 +66,14 @@ class Server:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")}
         self.env = {**inherited, **(env or {})}
         self._args = args
-        # For appending: the child shares our file offset, and reading the log must not move where it writes.
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - closed by `close`
+        self._log = Transcript()
         self.process: subprocess.Popen[bytes] | None = None
         self.host = "127.0.0.1"
         self.port = 0
 
     def start(self) -> "Server":
         command = [*self._program, "run", "--data", str(self.data), "--listen", "127.0.0.1:0"]
+        read_from = len(self._log.text())
         self.process = subprocess.Popen(
             [*self._prefix, *command, *self._args],
             env=self.env,
@@ -82,10 +82,9 @@ class Server:
             stdout=self._log,
             preexec_fn=self._preexec,
         )
-        read_from = len(self._written())
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self._written()[read_from:])
+            match = re.search(r"https?://127\.0\.0\.1:(\d+)", self._log.text()[read_from:])
             if match:
                 self.port = int(match[1])
                 return self
@@ -97,11 +96,7 @@ class Server:
     def log(self) -> str:
         """What it has written; a thread of its own writes, so that the last line may be a moment late."""
         time.sleep(0.1)
-        return self._written()
-
-    def _written(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        return self._log.text()
 
     @property
     def base(self) -> str:

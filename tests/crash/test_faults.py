@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,7 +47,8 @@ class Owner:
         self.dice = random.Random(seed)
         self.key = server.new_key(f"owner{seed}@example.org")
         self.names: dict[str, str] = {}  # what each picture was last acknowledged to be called
-        self.maybe: dict[str, str] = {}  # a name that was asked for, without an answer
+        self.maybe: defaultdict[str, set[str]] = defaultdict(set)  # names asked for since, without an answer
+        self.sent = 0
         self.answers: dict[str, tuple[bytes, str]] = {}  # by idempotency key: the body, and the id it was given
         self.unanswered: dict[str, bytes] = {}
         self.expiring: list[str] = []
@@ -75,16 +76,16 @@ class Owner:
         if self.names and self.dice.random() < 0.4:
             self._rename(self.dice.choice(list(self.names)))
         else:
-            key = f"key {len(self.answers) + len(self.unanswered)}"
-            self.send(key, small_png(self.dice))
+            self.sent += 1
+            self.send(f"key {self.sent}", small_png(self.dice))
 
     def _rename(self, image_id: str) -> None:
         name = f"n{self.dice.randrange(10**6)}"
-        self.maybe[image_id] = name
+        self.maybe[image_id].add(name)
         answer = self.server.api("PATCH", f"/v1/media/{image_id}", {"name": name}, key=self.key)
         if answer.status == 200:
             self.names[image_id] = name
-            del self.maybe[image_id]
+            self.maybe[image_id].clear()
 
     def send(self, key: str, body: bytes) -> None:
         """Upload with an idempotency key, and note what the answer says."""
@@ -99,9 +100,11 @@ class Owner:
 
     def check(self) -> None:
         """After a restart: names are those acknowledged, and a repeated request stores nothing twice."""
-        for image_id, name in self.names.items():
+        for image_id, name in list(self.names.items()):
             found = self.server.api("GET", f"/v1/media/{image_id}", key=self.key).json()
-            assert found["name"] in (name, self.maybe.get(image_id, name))
+            assert found["name"] in {name, *self.maybe[image_id]}
+            self.names[image_id] = found["name"]
+            self.maybe[image_id].clear()
         for key, body in list(self.unanswered.items()):
             # Without the field that it may have had: another request by the same key is refused, not stored.
             answer = self.server.upload(body, "x.png", key=self.key, headers={"Idempotency-Key": key})

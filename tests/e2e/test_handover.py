@@ -17,6 +17,7 @@ import pytest
 from tests.pictures import encoded, make_image
 from tests.restarts import Load
 from tests.servers import ROOT, UNLIMITED, Server
+from tests.transcripts import Transcript
 
 RESTARTS = 3
 START_S = 30.0
@@ -37,7 +38,7 @@ class Manager:
         self._ears = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ears.bind(str(folder / "notify"))
         self._ears.settimeout(0.5)
-        self._log = (folder / "log").open("a+b")
+        self._log = Transcript()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")}
         self._env = {**inherited, **UNLIMITED, **env, "NOTIFY_SOCKET": str(folder / "notify")}
         # The address in the settings cannot be listened on: that nobody tries is part of what is tested.
@@ -84,8 +85,7 @@ class Manager:
         assert self.process.wait(40) == 0, self.log()
 
     def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        return self._log.text()
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:

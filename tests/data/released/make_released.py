@@ -7,6 +7,7 @@ writes `schema-N.tar.gz` and `schema-N.json` (what must still hold later) beside
 version writes the data; this script speaks HTTP.
 """
 
+import fcntl
 import hashlib
 import http.client
 import io
@@ -46,7 +47,8 @@ class Old:
         self.checkout, self.data = checkout, data
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("IMGPRO_")} | FOREVER
         command = [sys.executable, "-m", "imgpro", "run", "--data", str(data), "--listen", "127.0.0.1:0"]
-        self.log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the server
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        fcntl.fcntl(self.log, fcntl.F_SETFL, os.O_APPEND)
         self.process = subprocess.Popen(command, cwd=checkout, env=self.env, stderr=self.log, stdout=self.log)
         while not (found := re.search(r"open +http://127\.0\.0\.1:(\d+)", self.words())):
             assert self.process.poll() is None, self.words()
@@ -54,8 +56,7 @@ class Old:
         self.port = int(found[1])
 
     def words(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode()
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode()
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, Any, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
