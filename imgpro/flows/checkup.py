@@ -61,7 +61,7 @@ class Checkup:
         self._journal = journal
         self._data = blobs.data
         self._looks = Looks(blobs.data, healing.quarantine, ORPHAN_GRACE_S)
-        self._second = SecondLook(db, blobs)
+        self._second = SecondLook(db, blobs, derivs, remove)
         self._more: list[More] = []
 
     def offer(self, check: More) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -51,6 +52,11 @@ class Remove:
         self._ballast = ballast
         self._events = events
         self._quarantine = quarantine
+        self._going: Counter[str] = Counter()
+
+    def is_going(self, digest: str) -> bool:
+        """Tell whether bytes that no image refers to any more are about to be unlinked."""
+        return digest in self._going
 
     async def images(self, image_ids: Sequence[str]) -> int:
         """Delete images by id and return how many there were. Bytes go when their last image goes."""
@@ -125,8 +131,13 @@ class Remove:
             self._records.forget(deletion.id)
             self._hot.forget(deletion.id)
             self._events.deleted(deletion.account, deletion.key, deletion.id)
-        waiting = {deletion.digest for deletion in deletions if deletion.last}
-        await asyncio.gather(*(self._clear_blobs(waiting) for _ in range(min(AT_ONCE, len(waiting)))))
+        going = Counter({deletion.digest for deletion in deletions if deletion.last})
+        self._going += going  # before anything is awaited: there is no moment in which they look forgotten
+        try:
+            waiting = set(going)
+            await asyncio.gather(*(self._clear_blobs(waiting) for _ in range(min(AT_ONCE, len(waiting)))))
+        finally:
+            self._going -= going
         return len(deletions)
 
     async def _clear_blobs(self, waiting: set[str]) -> None:

@@ -3,18 +3,22 @@
 import asyncio
 from pathlib import Path
 
+from imgpro.flows.remove import Remove
 from imgpro.store import check_files, queries_scrub
 from imgpro.store.blobs import BlobStore
 from imgpro.store.db import Database
+from imgpro.store.derivs import DerivativeCache
 from imgpro.store.doubts import Doubt
 
 
 class SecondLook:
     """Confirms doubts, or does not. Changes nothing."""
 
-    def __init__(self, db: Database, blobs: BlobStore) -> None:
+    def __init__(self, db: Database, blobs: BlobStore, derivs: DerivativeCache, remove: Remove) -> None:
         self._db = db
         self._blobs = blobs
+        self._derivs = derivs
+        self._remove = remove
 
     async def confirms(self, doubt: Doubt) -> bool:
         """Tell whether it is still so. Raises StorageFault where the disk is not there any more.
@@ -32,6 +36,8 @@ class SecondLook:
     async def _still(self, doubt: Doubt, digest: str) -> bool:
         await asyncio.to_thread(self._blobs.data.check_there)
         size = await self._db.write(lambda conn: queries_scrub.stored_bytes(conn, digest))
+        if size is None and (self._remove.is_going(digest) or self._derivs.is_writing(digest)):
+            return False  # the row has gone, and its files are going: many of one deletion wait for their turn
         path = self._blobs.path(digest)
         if doubt.mend == "blob":
             return size is not None and not await asyncio.to_thread(check_files.looks_whole, path, size)

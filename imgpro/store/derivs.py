@@ -204,6 +204,10 @@ class DerivativeCache:
         self._dropping[digest] = self._dropping.get(digest, 0) + 1
         await asyncio.shield(self._background(self._unlink_all(digest)))
 
+    def is_writing(self, digest: str) -> bool:
+        """Tell whether a derivative of a picture is on its way to the disk, or to be taken away again there."""
+        return digest in self._pending
+
     def hold(self, *, still: bool) -> None:
         """While `still`, take nothing new but in the place of something old: the disk is needed for originals."""
         if not still:
