@@ -17,7 +17,7 @@ def main() -> None:
     if sys.argv[1:2] == ["__side__"]:
         from imgpro.store import desk  # it loads what it is asked to do
 
-        desk.main(int(sys.argv[2]), back=sys.argv[3:] == [desk.BACK])
+        desk.main(int(sys.argv[2]), {int(number) for number in sys.argv[3].split(",") if number})
         return
     from imgpro.cli.commands import cli  # and it needs no command line
 

@@ -18,30 +18,28 @@ def half(allowed: set[int]) -> set[int]:
     return set(ordered[len(ordered) // 2 :])
 
 
+def keep_to(processors: set[int], pid: int = 0) -> None:
+    """Keep a process, or this thread and all that it starts, to some processors, where that is allowed."""
+    with suppress(OSError):
+        os.sched_setaffinity(pid, processors)
+
+
 def give_way() -> None:
     """Let those who are served go first, for a command that somebody waits for; call it before there are threads.
 
     Not `SCHED_IDLE`, which gets next to nothing where all processors are always busy.
     """
-    _keep_to_half()
+    keep_to(half(os.sched_getaffinity(0)))
     with suppress(OSError):
         os.nice(NICE)
 
 
 @contextmanager
 def at_half() -> Iterator[None]:
-    """Keep this thread to half of our processors for the length of a `with`, and what it starts for good."""
+    """Keep this thread to half of our processors for the length of a `with`."""
     allowed = os.sched_getaffinity(0)
-    _keep_to_half()
+    keep_to(half(allowed))
     try:
         yield
     finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, allowed)
-
-
-def _keep_to_half() -> None:
-    """Keep this thread to half of the processors it may use, where that is allowed: where it is kept so already, a
-    quarter."""
-    with suppress(OSError):
-        os.sched_setaffinity(0, half(os.sched_getaffinity(0)))
+        keep_to(allowed)

@@ -1,7 +1,7 @@
 """The other end of a `SideProcess`: does one piece of work after the other, tells how far it is, and ends on demand.
 
-Started as `imgpro __side__ <fd> [back]`; the descriptor is one end of a stream of length-prefixed pickles between two
-processes of ours, which nobody else can write to. Knows nothing of what the work is.
+Started as `imgpro __side__ <fd> <processors>`; the descriptor is one end of a stream of length-prefixed pickles between
+two processes of ours, which nobody else can write to. Knows nothing of what the work is.
 """
 
 import logging
@@ -19,12 +19,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from imgpro.errors import ImgproError
+from imgpro.processors import keep_to
 from imgpro.store import durable
 from imgpro.store.quiet_threads import quieten
 
 LENGTH: Final = struct.Struct("<Q")
 STOP: Final = b"stop"
-BACK: Final = "back"
 TELL_S: Final = 0.1
 BATCH: Final = 256  # results of a walk that are sent together
 
@@ -68,12 +68,15 @@ class Desk:
             self._untold = 0
 
 
-def main(fd: int, *, back: bool) -> None:
-    """Serve the descriptor `fd` until the other end closes, or is gone; with `back` behind everybody else."""
+def main(fd: int, back: set[int]) -> None:
+    """Serve the descriptor `fd` until the other end closes, or is gone; on the processors `back`, where any are named,
+    behind everybody else.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # the server is told, and tells us
         signal.signal(number, signal.SIG_IGN)
     durable.die_together(os.getppid())
     if back:
+        keep_to(back)
         step_back()
     line = socket.socket(fileno=fd)
     sending = threading.Lock()

@@ -19,9 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, TypeVarTuple
 
-from imgpro import frozen, processors
+from imgpro import frozen
 from imgpro.errors import Action, OperatorError
-from imgpro.store.desk import BACK, LENGTH, STOP, Desk, idle_at_the_processor
+from imgpro.processors import half, keep_to
+from imgpro.store.desk import LENGTH, STOP, Desk, idle_at_the_processor
 from imgpro.store.side_thread import SideThread
 
 T = TypeVar("T")
@@ -33,12 +34,12 @@ _ARGUMENT: Final = "__side__"
 
 Tell = Callable[[str, int], None]
 
-_back: list[str] = []
+_back = threading.Event()
 
 
 def stand_back() -> None:
     """Have the processes that are started from now on stand back: this one serves visitors."""
-    _back[:] = [BACK]
+    _back.set()
 
 
 class SideProcess:
@@ -114,10 +115,10 @@ class SideProcess:
     def _start(self) -> None:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(_LOOK_S)
-        # Before it begins: a child that has all of root's rights may not be moved by a parent that has given some up.
-        with theirs, processors.at_half() if _back else contextlib.nullcontext():
+        back = half(os.sched_getaffinity(0)) if _back.is_set() else set[int]()
+        with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, by its absolute path
-                _command(theirs.fileno()),
+                _command(theirs.fileno(), back),
                 pass_fds=(theirs.fileno(),),
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -126,8 +127,11 @@ class SideProcess:
                 # sessions (sched_autogroup), and who stands back within one of its own stands back for nobody.
                 process_group=0,
             )
-        if _back:  # from its very start: it does so itself, for a loader that forks, but only after a tenth of a second
+        if back:
+            # From its very start: it does both itself, but only after a tenth of a second. Not by way of our thread,
+            # which holds the interpreter's lock while it waits for a processor.
             idle_at_the_processor(self._process.pid)
+            keep_to(back, self._process.pid)
 
     def _send(self, data: bytes) -> None:
         assert self._line is not None
@@ -189,10 +193,11 @@ class SideProcess:
         return None  # it hangs in the system, as at a share that does not answer, and is gone once that lets it go
 
 
-def _command(fd: int) -> list[str]:
+def _command(fd: int, back: set[int]) -> list[str]:
+    words = [_ARGUMENT, str(fd), ",".join(map(str, back))]
     if frozen.is_frozen():
-        return [frozen.running_file(), _ARGUMENT, str(fd), *_back]
-    return [sys.executable, "-P", "-m", "imgpro", _ARGUMENT, str(fd), *_back]
+        return [frozen.running_file(), *words]
+    return [sys.executable, "-P", "-m", "imgpro", *words]
 
 
 def _environment() -> dict[str, str]:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ import pytest
 from imgpro.errors import OperatorError, TargetFault
 from imgpro.processors import half
 from imgpro.store import side_process
-from imgpro.store.desk import BACK
 from imgpro.store.side_process import SideProcess
 from tests import beside
 from tests.patience import comes_true, wait_until
@@ -35,9 +35,11 @@ def gone(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize(("back", "policy"), [([], os.SCHED_OTHER), ([BACK], os.SCHED_IDLE)])
+@pytest.mark.parametrize(("back", "policy"), [(False, os.SCHED_OTHER), (True, os.SCHED_IDLE)])
 async def test_one_process_does_it_all_and_stands_back_where_others_are_served(monkeypatch, back, policy):
-    monkeypatch.setattr(side_process, "_back", back)
+    monkeypatch.setattr(side_process, "_back", threading.Event())
+    if back:
+        side_process.stand_back()
     async with SideProcess("test") as side:
         assert await side.run(beside.add, 1, 2) == 3
         first, second = await side.run(beside.whoami), await side.run(beside.whoami)
