@@ -17,7 +17,9 @@ def main() -> None:
     if sys.argv[1:2] == ["__side__"]:
         from imgpro.store import desk  # it loads what it is asked to do
 
-        desk.main(int(sys.argv[2]), {int(number) for number in sys.argv[3].split(",") if number})
+        # A server whose program was exchanged while it runs may say something else there, or nothing.
+        numbers = [number for word in sys.argv[3:] for number in word.split(",") if number.isdecimal()]
+        desk.main(int(sys.argv[2]), set(map(int, numbers)))
         return
     from imgpro.cli.commands import cli  # and it needs no command line
 

@@ -12,10 +12,9 @@ from imgpro.store import journal_ahead, queries
 from imgpro.store.doubts import Doubt
 from imgpro.store.looks import Looks
 from imgpro.store.quarantine import Quarantine
+from tests.houses import KEY
 from tests.samples import sample_image
 
-KEY = "m-1.webp"
-LIMIT = 10_000_000
 DAY_MS = 86_400_000
 
 

@@ -163,3 +163,12 @@ def test_it_does_not_outlive_who_started_it(tmp_path):
         own.send_signal(signal.SIGKILL)
     pid = int(began.read_text())
     assert comes_true(lambda: gone(pid))
+
+
+@pytest.mark.parametrize("words", [[], ["back"], [""]])
+async def test_it_starts_by_the_words_of_another_version(monkeypatch, words):
+    """Of a server that goes on while its program is exchanged under it."""
+    command = side_process._command
+    monkeypatch.setattr(side_process, "_command", lambda fd, back: [*command(fd, back)[:-1], *words])
+    async with SideProcess("test") as side:
+        assert await side.run(beside.add, 1, 2) == 3
